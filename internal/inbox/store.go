@@ -1,0 +1,65 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"wabot/internal/chat"
+)
+
+// ErrEmpty says that no chat can be claimed now.
+var ErrEmpty = errors.New("no chat waits")
+
+// ErrLeaseLost says that the turn is no longer the caller's: its lease ran out and another
+// claimed the chat. Whoever gets it stops working on the turn.
+var ErrLeaseLost = errors.New("the lease on this chat was lost")
+
+// Store keeps messages from ack to answer. Each method is one atomic write (or one read),
+// durable once it returns, and safe for concurrent use. A store never reads the clock:
+// callers pass the time. Times keep at least a millisecond's precision.
+type Store interface {
+	// Put adds m, to be answered. A message already there, by chat (under either of its
+	// addresses), sender and ID, is left as it is, whatever became of it. What is stored
+	// under m.ChatAlt is from then on found under m.Chat. now is when m came in: the order in
+	// which messages are answered.
+	Put(ctx context.Context, m chat.Message, now time.Time) error
+
+	// Claim leases, until the given time, the chat that has waited longest; never one whose
+	// lease is live at now, nor one whose retry time has not come. The turn has all the
+	// messages that wait in that chat, or, where an earlier attempt saved a reply, that reply and
+	// just the messages it answers: what came later waits for the next turn. Claim counts
+	// the attempt. It returns ErrEmpty when no chat can be claimed.
+	Claim(ctx context.Context, now, until time.Time) (chat.Turn, error)
+
+	// Next is the earliest time at which a chat that cannot be claimed now may become
+	// claimable by the passing of time: its lease runs out or its retry time comes. It is zero where
+	// nothing waits. A chat that can be claimed at now gives a time not after now.
+	Next(ctx context.Context) (time.Time, error)
+
+	// History returns the last n finished turns of a chat, oldest first.
+	History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error)
+
+	// SaveReply stores the turn's reply, in place of an earlier one. From then on the turn is just
+	// the messages in t. The lease goes on. ErrLeaseLost if it is another's.
+	SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error
+
+	// Finish makes the turn's messages and the reply in t.Reply history and ends the lease.
+	// ErrLeaseLost if it is another's.
+	Finish(ctx context.Context, t chat.Turn, now time.Time) error
+
+	// Retry ends the lease and lets the turn be claimed again from the given time on.
+	// ErrLeaseLost if it is another's.
+	Retry(ctx context.Context, t chat.Turn, at time.Time) error
+
+	// Fail gives the turn up: its messages are never claimed again and are kept with the
+	// reason; what came later in the chat goes on with a new turn at attempt 1. ErrLeaseLost if the lease is another's.
+	Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error
+
+	// Release ends every lease at once, and keeps the attempts counted. Only the one process that drives
+	// the device may call it, before its first Claim: it frees what a killed predecessor held.
+	Release(ctx context.Context) error
+
+	// Depth counts the messages that are not answered yet.
+	Depth(ctx context.Context) (int, error)
+}

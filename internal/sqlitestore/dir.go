@@ -1,0 +1,133 @@
+package sqlitestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// LockFile is the name of the lock in the store's directory. The lock is on the open file, not in its
+// presence: a file left behind by a killed process locks nobody out.
+const LockFile = "wabot.lock"
+
+// LockedError says that another process has the store open.
+type LockedError struct {
+	// Path is the lock file's.
+	Path string
+	// Holder is what the other process wrote about itself (pid, host and start), on one
+	// line. Empty where it had no time to.
+	Holder string
+}
+
+func (e *LockedError) Error() string {
+	holder := e.Holder
+	if holder == "" {
+		holder = "unknown"
+	}
+	return fmt.Sprintf("another wabot has this session open (%s: %s); stop it, or give this one a directory of its own", e.Path, holder)
+}
+
+// lock takes the lock on dir for as long as the returned file is open.
+func lock(dir string) (*os.File, error) {
+	path := filepath.Join(dir, LockFile)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return nil, notWritable(dir, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		holder, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read who holds %s: %w", path, err)
+		}
+		return nil, &LockedError{Path: path, Holder: strings.Join(strings.Fields(string(holder)), " ")}
+	}
+	if err := sign(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// sign writes into the lock file who holds it.
+func sign(f *os.File) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err = f.WriteAt(fmt.Appendf(nil, "pid %d\nhost %s\nsince %s\n", os.Getpid(), host, time.Now().UTC().Format(time.RFC3339)), 0)
+	return err
+}
+
+// prepareDir makes dir for this user alone.
+func prepareDir(dir string, log *slog.Logger) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+			return notWritable(dir, err)
+		}
+		return fmt.Errorf("make the session directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at the session directory: %w", err)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		// Its owner is another, as with a directory mounted into a container. The files in
+		// it are ours and closed to others, so this is worth a warning, not a refusal.
+		log.Warn("Other users of this machine can list the session directory; make it private with chown and chmod 700",
+			"dir", dir, "mode", info.Mode().Perm().String(), "err", err)
+	}
+	return nil
+}
+
+func notWritable(dir string, err error) error {
+	return fmt.Errorf("the session directory (SESSION_DIR) %s is not writable by uid %d: chown it to that user, or set SESSION_DIR to a directory that is (%w)",
+		dir, os.Getuid(), err)
+}
+
+// prepareFile makes an empty database file that nobody else can read, where there is none,
+// and closes a looser one to others. SQLite gives the files beside it the same mode.
+func prepareFile(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		// A log with something in it and no database is what is left of a state that someone
+		// moved or deleted. SQLite would throw the log away and start afresh.
+		if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+			return fmt.Errorf("%s is missing, but its log %s-wal is here: put the database back beside it, or move the log away as well to start with a new pairing", path, path)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("%s cannot be opened by uid %d; check its owner and mode: %w", path, os.Getuid(), err)
+		}
+		return fmt.Errorf("open the database: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the database: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := f.Chmod(0o600); err != nil {
+			return fmt.Errorf("close the database to other users: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,411 @@
+package sqlitestore
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"wabot/internal/chat"
+	"wabot/internal/inbox"
+)
+
+var _ inbox.Store = (*Store)(nil)
+
+// The queries. Each finds its rows by an index, so that a call costs the same however long
+// the history is; a test asks SQLite for its plans.
+const (
+	selectNote = `SELECT value FROM notes WHERE key = ?`
+	putNote    = `INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
+	deleteNote = `DELETE FROM notes WHERE key = ?`
+
+	selectSeen    = `SELECT count(*) FROM messages WHERE chat = ?1 AND id = ?2 AND sender IN (?3, ?4)`
+	insertMessage = `INSERT INTO messages (chat, sender, id, came, message) VALUES (?, ?, ?, ?, ?)`
+	addWaiting    = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, 0)
+		ON CONFLICT (chat) DO UPDATE SET since = min(since, excluded.since)`
+
+	selectStored = `SELECT EXISTS (SELECT 1 FROM messages WHERE chat = ?)`
+	// In a direct chat the other's address is the chat's, and changes with it.
+	moveMessages = `UPDATE messages SET chat = ?1, sender = CASE sender WHEN ?2 THEN ?1 ELSE sender END WHERE chat = ?2`
+	moveTurns    = `UPDATE turns SET chat = ?1 WHERE chat = ?2`
+	// The same message may have come under both addresses before they were known to be one.
+	dropRepeated = `DELETE FROM messages INDEXED BY messages_waiting WHERE chat = ?1 AND turn IS NULL AND EXISTS (
+		SELECT 1 FROM messages AS other
+		WHERE other.chat = messages.chat AND other.id = messages.id AND other.sender = messages.sender
+		AND (other.turn IS NOT NULL OR other.seq < messages.seq))`
+
+	endRetries = `UPDATE chats SET ready = 0 WHERE ready > 0 AND ready <= ?`
+	selectNext = `SELECT chat FROM chats WHERE ready = 0 ORDER BY since LIMIT 1`
+	// One with a reply first: its messages are set.
+	selectOpen   = `SELECT id, attempt, reply FROM turns WHERE chat = ? AND ended IS NULL ORDER BY reply IS NULL, id`
+	insertTurn   = `INSERT INTO turns (chat, ready, since, attempt) VALUES (?, 0, 0, 0) RETURNING id`
+	foldTurn     = `UPDATE messages SET turn = ?1 WHERE turn = ?2`
+	deleteTurn   = `DELETE FROM turns WHERE id = ?`
+	takeWaiting  = `UPDATE messages INDEXED BY messages_waiting SET turn = ?2 WHERE chat = ?1 AND turn IS NULL`
+	leaseTurn    = `UPDATE turns SET lease = ?2, ready = ?3, attempt = ?4, since = (SELECT min(came) FROM messages WHERE turn = ?1) WHERE id = ?1`
+	leaseChat    = `UPDATE chats SET ready = ?2 WHERE chat = ?1`
+	selectOfTurn = `SELECT message FROM messages WHERE turn = ? ORDER BY came, seq`
+
+	saveReply  = `UPDATE turns SET reply = ?2 WHERE lease = ?1 RETURNING chat`
+	finishTurn = `UPDATE turns SET lease = NULL, reply = ?2, ended = ?3 WHERE lease = ?1 RETURNING chat`
+	retryTurn  = `UPDATE turns SET lease = NULL, ready = ?2 WHERE lease = ?1 RETURNING chat`
+	failTurn   = `UPDATE turns SET lease = NULL, failure = ?2, ended = ?3 WHERE lease = ?1 RETURNING chat`
+
+	selectLeased  = `SELECT chat FROM turns WHERE ended IS NULL AND lease IS NOT NULL`
+	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
+
+	selectWaitingSince = `SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL`
+	selectOpenSince    = `SELECT min(since), max(ready) FROM turns WHERE chat = ? AND ended IS NULL`
+	putChat            = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, ?)
+		ON CONFLICT (chat) DO UPDATE SET since = excluded.since, ready = excluded.ready`
+	deleteChat = `DELETE FROM chats WHERE chat = ?`
+
+	selectReady   = `SELECT min(ready) FROM chats`
+	selectHistory = `SELECT id, reply FROM turns WHERE chat = ? AND ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?`
+	selectDepth   = `SELECT (SELECT count(*) FROM messages WHERE turn IS NULL)
+		+ (SELECT count(*) FROM turns JOIN messages ON messages.turn = turns.id WHERE turns.ended IS NULL)`
+)
+
+var (
+	writes = []string{
+		putNote, deleteNote,
+		selectSeen, insertMessage, addWaiting, selectStored, moveMessages, moveTurns, dropRepeated,
+		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases,
+		selectWaitingSince, selectOpenSince, putChat, deleteChat,
+	}
+	reads = []string{selectNote, selectOfTurn, selectReady, selectHistory, selectDepth}
+)
+
+// Put implements inbox.Store.
+func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("put a message: %w", err)
+	}
+	return s.transaction(ctx, "put a message", func(tx transaction) error {
+		if m.ChatAlt != "" && m.ChatAlt != m.Chat {
+			if err := tx.merge(m.ChatAlt, m.Chat); err != nil {
+				return err
+			}
+		}
+		var seen int
+		if err := tx.row(selectSeen, m.Chat, m.ID, m.Sender, m.SenderAlt).Scan(&seen); err != nil || seen > 0 {
+			return err
+		}
+		if err := tx.exec(insertMessage, m.Chat, m.Sender, m.ID, now.UnixNano(), string(text)); err != nil {
+			return err
+		}
+		return tx.exec(addWaiting, m.Chat, now.UnixNano())
+	})
+}
+
+// merge moves all that is stored under the address from to the address to. A turn that is being
+// answered moves too, and is found by its lease.
+func (t transaction) merge(from, to string) error {
+	var stored bool
+	if err := t.row(selectStored, from).Scan(&stored); err != nil || !stored {
+		return err
+	}
+	if err := t.exec(moveMessages, to, from); err != nil {
+		return err
+	}
+	if err := t.exec(moveTurns, to, from); err != nil {
+		return err
+	}
+	if err := t.exec(dropRepeated, to); err != nil {
+		return err
+	}
+	if err := t.exec(deleteChat, from); err != nil {
+		return err
+	}
+	return t.settle(to)
+}
+
+// settle makes the chat's row in chats say what its messages and turns say.
+func (t transaction) settle(jid string) error {
+	var waiting, since, ready sql.Null[int64]
+	if err := t.row(selectWaitingSince, jid).Scan(&waiting); err != nil {
+		return err
+	}
+	if err := t.row(selectOpenSince, jid).Scan(&since, &ready); err != nil {
+		return err
+	}
+	switch {
+	case !waiting.Valid && !since.Valid:
+		return t.exec(deleteChat, jid)
+	case !since.Valid:
+		since = waiting
+	case waiting.Valid:
+		since.V = min(since.V, waiting.V)
+	}
+	return t.exec(putChat, jid, since.V, ready.V)
+}
+
+// Claim implements inbox.Store.
+func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, error) {
+	var t chat.Turn
+	err := s.transaction(ctx, "claim a turn", func(tx transaction) error {
+		t = chat.Turn{Lease: rand.Text(), Until: until}
+		if err := tx.exec(endRetries, now.UnixNano()); err != nil {
+			return err
+		}
+		if err := tx.row(selectNext).Scan(&t.Chat); err != nil {
+			return err
+		}
+		id, err := tx.open(&t)
+		if err != nil {
+			return err
+		}
+		if err := tx.exec(leaseTurn, id, t.Lease, until.UnixNano(), t.Attempt); err != nil {
+			return err
+		}
+		if err := tx.exec(leaseChat, t.Chat, until.UnixNano()); err != nil {
+			return err
+		}
+		rows, err := tx.rows(selectOfTurn, id)
+		if err != nil {
+			return err
+		}
+		t.Messages, err = messages(rows, t.Chat)
+		return err
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return chat.Turn{}, inbox.ErrEmpty
+	}
+	if err != nil {
+		return chat.Turn{}, err
+	}
+	return t, nil
+}
+
+// open finds or starts the turn to answer next in t.Chat, gathers its messages, and sets the
+// attempt and the reply in t.
+func (t transaction) open(turn *chat.Turn) (id int64, err error) {
+	type row struct {
+		id      int64
+		attempt int
+		reply   sql.Null[string]
+	}
+	var all []row
+	rows, err := t.rows(selectOpen, turn.Chat)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r row
+		if err := rows.Scan(&r.id, &r.attempt, &r.reply); err != nil {
+			return 0, err
+		}
+		all = append(all, r)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	if len(all) == 0 {
+		if err := t.row(insertTurn, turn.Chat).Scan(&id); err != nil {
+			return 0, err
+		}
+		turn.Attempt = 1
+		return id, t.exec(takeWaiting, turn.Chat, id)
+	}
+	first := all[0]
+	turn.Attempt = first.attempt + 1
+	if first.reply.Valid {
+		turn.Reply = new(chat.Reply)
+		return first.id, json.Unmarshal([]byte(first.reply.V), turn.Reply)
+	}
+	// More than one is left only where two chats have become one.
+	for _, r := range all[1:] {
+		turn.Attempt = max(turn.Attempt, r.attempt+1)
+		if err := t.exec(foldTurn, first.id, r.id); err != nil {
+			return 0, err
+		}
+		if err := t.exec(deleteTurn, r.id); err != nil {
+			return 0, err
+		}
+	}
+	return first.id, t.exec(takeWaiting, turn.Chat, first.id)
+}
+
+// messages reads the messages of a turn and closes rows.
+func messages(rows *sql.Rows, jid string) ([]chat.Message, error) {
+	defer rows.Close()
+	var all []chat.Message
+	for rows.Next() {
+		var text []byte
+		if err := rows.Scan(&text); err != nil {
+			return nil, err
+		}
+		var m chat.Message
+		if err := json.Unmarshal(text, &m); err != nil {
+			return nil, fmt.Errorf("read a message: %w", err)
+		}
+		if m.Chat != jid { // it came before its chat got this address
+			m.Chat, m.ChatAlt = jid, m.Chat
+		}
+		all = append(all, m)
+	}
+	return all, rows.Err()
+}
+
+// Next implements inbox.Store.
+func (s *Store) Next(ctx context.Context) (time.Time, error) {
+	var ready sql.Null[int64]
+	if err := s.read[selectReady].QueryRowContext(ctx).Scan(&ready); err != nil {
+		return time.Time{}, s.failed(ctx, "find the next turn", err)
+	}
+	if !ready.Valid {
+		return time.Time{}, nil
+	}
+	return time.Unix(0, ready.V), nil
+}
+
+// History implements inbox.Store.
+func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
+	all, err := s.history(ctx, chatJID, n)
+	if err != nil {
+		return nil, s.failed(ctx, "read the history", err)
+	}
+	return all, nil
+}
+
+func (s *Store) history(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
+	var ids []int64
+	var all []chat.Exchange
+	rows, err := s.read[selectHistory].QueryContext(ctx, chatJID, max(n, 0))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		var text sql.Null[string]
+		if err := rows.Scan(&id, &text); err != nil {
+			return nil, err
+		}
+		var x chat.Exchange
+		if text.Valid {
+			x.Reply = new(chat.Reply)
+			if err := json.Unmarshal([]byte(text.V), x.Reply); err != nil {
+				return nil, fmt.Errorf("read a reply: %w", err)
+			}
+		}
+		ids, all = append(ids, id), append(all, x)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		rows, err := s.read[selectOfTurn].QueryContext(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if all[i].Messages, err = messages(rows, chatJID); err != nil {
+			return nil, err
+		}
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// SaveReply implements inbox.Store.
+func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("save a reply: %w", err)
+	}
+	return s.transaction(ctx, "save a reply", func(tx transaction) error {
+		_, err := tx.leased(saveReply, t.Lease, string(text))
+		return err
+	})
+}
+
+// Finish implements inbox.Store.
+func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
+	var reply sql.Null[string]
+	if t.Reply != nil {
+		text, err := json.Marshal(t.Reply)
+		if err != nil {
+			return fmt.Errorf("finish a turn: %w", err)
+		}
+		reply = sql.Null[string]{V: string(text), Valid: true}
+	}
+	return s.end(ctx, "finish a turn", finishTurn, t.Lease, reply, now.UnixNano())
+}
+
+// Retry implements inbox.Store.
+func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
+	return s.end(ctx, "put a turn off", retryTurn, t.Lease, at.UnixNano())
+}
+
+// Fail implements inbox.Store.
+func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
+	return s.end(ctx, "give a turn up", failTurn, t.Lease, reason, now.UnixNano())
+}
+
+// end ends the lease that is the query's first argument.
+func (s *Store) end(ctx context.Context, doing, query string, args ...any) error {
+	return s.transaction(ctx, doing, func(tx transaction) error {
+		jid, err := tx.leased(query, args...)
+		if err != nil {
+			return err
+		}
+		return tx.settle(jid)
+	})
+}
+
+// leased runs a query on the turn of a lease and returns the turn's chat, which since the claim
+// may have got another address.
+func (t transaction) leased(query string, args ...any) (jid string, err error) {
+	err = t.row(query, args...).Scan(&jid)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", inbox.ErrLeaseLost
+	}
+	return jid, err
+}
+
+// Release implements inbox.Store.
+func (s *Store) Release(ctx context.Context) error {
+	return s.transaction(ctx, "release the leases", func(tx transaction) error {
+		rows, err := tx.rows(selectLeased)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var chats []string
+		for rows.Next() {
+			var jid string
+			if err := rows.Scan(&jid); err != nil {
+				return err
+			}
+			chats = append(chats, jid)
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		if err := tx.exec(releaseLeases); err != nil {
+			return err
+		}
+		for _, jid := range chats {
+			if err := tx.settle(jid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Depth implements inbox.Store.
+func (s *Store) Depth(ctx context.Context) (int, error) {
+	var n int
+	if err := s.read[selectDepth].QueryRowContext(ctx).Scan(&n); err != nil {
+		return 0, s.failed(ctx, "count what waits", err)
+	}
+	return n, nil
+}

@@ -1,0 +1,325 @@
+// Package sqlitestore is the file store: one SQLite database that holds the inbox, a few notes
+// and, through whatsmeow's own sqlstore, the device with its Signal state.
+//
+// Everything that writes goes through one connection. SQLite has one writer at a time anyway;
+// queueing for it in database/sql instead of in SQLite means that a caller waits for its
+// turn, or for the end of its context, and never sees "database is locked". whatsmeow holds
+// the connection for the length of a decryption and asks for nothing else meanwhile, so
+// waiting for it cannot deadlock. Reads of the inbox have connections of their own and, in WAL
+// mode, wait for nobody.
+//
+// A transaction is on the disk once it returns (WAL, synchronous FULL): a Signal counter that
+// has been used must never be used again, not even after a power cut. Each connection reads
+// its settings back before anyone gets it, because a misspelt one is ignored silently.
+//
+// One process at a time owns the directory: the lock is the kernel's and ends with the
+// process, however that ends.
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.mau.fi/util/dbutil"
+	"go.mau.fi/whatsmeow/store/sqlstore"
+	waLog "go.mau.fi/whatsmeow/util/log"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// File is the name of the database in its directory. SQLite keeps File-wal and File-shm beside it
+// while it is open; the three belong together.
+const File = "wabot.db"
+
+// Store is an open file store. It implements inbox.Store.
+type Store struct {
+	path    string
+	lock    *os.File
+	db      *sql.DB // one connection: all writes, and all that whatsmeow does
+	reader  *sql.DB // the inbox's reads
+	devices *sqlstore.Container
+	write   map[string]*sql.Stmt
+	read    map[string]*sql.Stmt
+}
+
+// Open opens the store in dir, which it makes where it is missing, and brings the schema
+// up to date. It fails with a *LockedError while another process has the store open. It
+// never replaces a database that it cannot read.
+func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find the session directory: %w", err)
+	}
+	if err := prepareDir(dir, log); err != nil {
+		return nil, err
+	}
+	s := &Store{path: filepath.Join(dir, File)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.lock, err = lock(dir); err != nil {
+		return nil, err
+	}
+	if err := prepareFile(s.path); err != nil {
+		return nil, err
+	}
+	if s.db, err = open(s.path, false, 1); err != nil {
+		return nil, err
+	}
+	if err := s.check(ctx); err != nil {
+		return nil, s.explain(err)
+	}
+	if err := migrate(ctx, s.db); err != nil {
+		return nil, s.explain(err)
+	}
+	s.devices = sqlstore.NewWithDB(s.db, "sqlite", waLog.Noop)
+	if err := s.devices.Upgrade(ctx); err != nil {
+		if errors.Is(err, dbutil.ErrUnsupportedDatabaseVersion) {
+			return nil, fmt.Errorf("%s was written by a newer version of wabot; start that version again (%w)", s.path, err)
+		}
+		return nil, s.explain(fmt.Errorf("upgrade the device tables: %w", err))
+	}
+	if s.reader, err = open(s.path, true, 4); err != nil {
+		return nil, err
+	}
+	if s.write, err = prepare(ctx, s.db, writes); err != nil {
+		return nil, s.explain(err)
+	}
+	if s.read, err = prepare(ctx, s.reader, reads); err != nil {
+		return nil, s.explain(err)
+	}
+	return s, nil
+}
+
+// Devices is the store of the device, its keys and sessions.
+func (s *Store) Devices() *sqlstore.Container { return s.devices }
+
+// Close writes everything into the one file and lets the next process in. Nothing may use
+// the store any more.
+func (s *Store) Close() error {
+	if err := s.close(); err != nil {
+		return fmt.Errorf("close %s: %w", s.path, err)
+	}
+	return nil
+}
+
+func (s *Store) close() error {
+	var errs []error
+	// Readers first: the last connection of all folds the log into the database and
+	// removes it, and only the writer may.
+	if s.reader != nil {
+		errs = append(errs, s.reader.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// settings are what each connection must have, as SQLite reads them back.
+var settings = []struct{ name, want string }{
+	{"foreign_keys", "1"},
+	{"journal_mode", "wal"},
+	{"synchronous", "2"},      // FULL: a commit is on the disk
+	{"fullfsync", "1"},        // which needs this on macOS
+	{"busy_timeout", "10000"}, // ms; for tools that look into the file meanwhile
+	{"temp_store", "2"},       // memory: the container's file system is read-only
+}
+
+// open makes a pool of at most n connections to the database at path.
+func open(path string, readOnly bool, n int) (*sql.DB, error) {
+	query := url.Values{"_txlock": {"immediate"}}
+	// First, so that the change to WAL waits as well.
+	query.Add("_pragma", "busy_timeout(10000)")
+	for _, p := range settings {
+		query.Add("_pragma", p.name+"("+p.want+")")
+	}
+	want := settings
+	if readOnly {
+		query.Set("_txlock", "deferred")
+		query.Add("_pragma", "query_only(1)")
+		want = append(want[:len(want):len(want)], struct{ name, want string }{"query_only", "1"})
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
+	inner, err := sqlite.NewConnector(dsn.String())
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	db := sql.OpenDB(connector{inner, want})
+	db.SetMaxOpenConns(n)
+	db.SetMaxIdleConns(n)
+	return db, nil
+}
+
+// connector hands out connections whose settings have been read back.
+type connector struct {
+	driver.Connector
+	want []struct{ name, want string }
+}
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range c.want {
+		got, err := pragma(ctx, conn, p.name)
+		if err == nil && got != p.want {
+			err = fmt.Errorf("SQLite has %s = %s where %s was asked for", p.name, got, p.want)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("set up a connection: %w", err), conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+func pragma(ctx context.Context, conn driver.Conn, name string) (string, error) {
+	rows, err := conn.(driver.QueryerContext).QueryContext(ctx, "PRAGMA "+name, nil)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	value := make([]driver.Value, 1)
+	if err := rows.Next(value); err != nil {
+		if errors.Is(err, io.EOF) {
+			return "nothing", nil
+		}
+		return "", err
+	}
+	return fmt.Sprint(value[0]), nil
+}
+
+// check looks for damage before anything relies on the data: a Signal session that is read
+// wrong is worse than one that is missing.
+func (s *Store) check(ctx context.Context) error {
+	var found string
+	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
+		return fmt.Errorf("check the database: %w", err)
+	}
+	if found != "ok" {
+		return fmt.Errorf("check the database: %w", &damaged{s.path, errors.New(found)})
+	}
+	return nil
+}
+
+// damaged is a database file that SQLite cannot make sense of.
+type damaged struct {
+	path string
+	err  error
+}
+
+func (e *damaged) Error() string {
+	return fmt.Sprintf("the database %s is damaged and was left as it is; stop wabot and restore it from a backup taken while wabot was stopped,"+
+		" or move it away together with its -wal and -shm files and pair again: %v", e.path, e.err)
+}
+
+func (e *damaged) Unwrap() error { return e.err }
+
+// explain adds the operator's next step to what SQLite says, where there is one.
+func (s *Store) explain(err error) error {
+	var known *damaged
+	var e *sqlite.Error
+	if err == nil || errors.As(err, &known) || !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() & 0xff { // the rest is detail
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return &damaged{s.path, err}
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("the disk that holds %s is full; make room: %w", s.path, err)
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
+		return fmt.Errorf("%s cannot be written by uid %d; check its owner and whether the disk is mounted read-only: %w", s.path, os.Getuid(), err)
+	}
+	return err
+}
+
+// prepare prepares each query on db, by its text.
+func prepare(ctx context.Context, db *sql.DB, queries []string) (map[string]*sql.Stmt, error) {
+	stmts := make(map[string]*sql.Stmt, len(queries))
+	for _, q := range queries {
+		stmt, err := db.PrepareContext(ctx, q)
+		if err != nil {
+			return nil, fmt.Errorf("prepare %q: %w", strings.Join(strings.Fields(q), " "), err)
+		}
+		stmts[q] = stmt
+	}
+	return stmts, nil
+}
+
+// Note returns the value kept under key, or nil.
+func (s *Store) Note(ctx context.Context, key string) ([]byte, error) {
+	var value []byte
+	err := s.read[selectNote].QueryRowContext(ctx, key).Scan(&value)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, s.failed(ctx, "read a note", err)
+	}
+	return value, nil
+}
+
+// SetNote keeps value under key, durably, in place of an earlier one. A nil value deletes it.
+func (s *Store) SetNote(ctx context.Context, key string, value []byte) error {
+	return s.transaction(ctx, "keep a note", func(tx transaction) error {
+		if value == nil {
+			return tx.exec(deleteNote, key)
+		}
+		return tx.exec(putNote, key, value)
+	})
+}
+
+// transaction runs f and commits what it did, or does nothing.
+func (s *Store) transaction(ctx context.Context, doing string, f func(transaction) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return s.failed(ctx, doing, err)
+	}
+	if err := f(transaction{ctx, tx, s.write}); err != nil {
+		return s.failed(ctx, doing, errors.Join(err, tx.Rollback()))
+	}
+	if err := tx.Commit(); err != nil {
+		return s.failed(ctx, doing, err)
+	}
+	return nil
+}
+
+// failed wraps err. SQLite only says that it was interrupted; why is what the caller checks for.
+func (s *Store) failed(ctx context.Context, doing string, err error) error {
+	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	return fmt.Errorf("%s: %w", doing, s.explain(err))
+}
+
+// transaction is a running transaction on the one writing connection.
+type transaction struct {
+	ctx   context.Context
+	tx    *sql.Tx
+	stmts map[string]*sql.Stmt
+}
+
+func (t transaction) exec(query string, args ...any) error {
+	_, err := t.tx.StmtContext(t.ctx, t.stmts[query]).ExecContext(t.ctx, args...)
+	return err
+}
+
+func (t transaction) row(query string, args ...any) *sql.Row {
+	return t.tx.StmtContext(t.ctx, t.stmts[query]).QueryRowContext(t.ctx, args...)
+}
+
+func (t transaction) rows(query string, args ...any) (*sql.Rows, error) {
+	return t.tx.StmtContext(t.ctx, t.stmts[query]).QueryContext(t.ctx, args...)
+}
