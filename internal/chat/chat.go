@@ -1,0 +1,115 @@
+// Package chat holds the words the other packages share: a message that came in, the turn
+// that answers it, and the reply. It knows nothing of WhatsApp, of stores or of models;
+// addresses are JIDs as text, so that a value can be stored and compared as it is.
+package chat
+
+import "time"
+
+// Message is one message of a chat, as it came in.
+type Message struct {
+	// Chat is the chat's canonical JID, without a device: a group's own, a person's LID
+	// where it is known, else the phone number's JID.
+	Chat string `json:"chat"`
+	// ChatAlt is the other address of a direct chat (the phone number's JID where Chat is
+	// a LID), or empty. Chat and ChatAlt are one chat.
+	ChatAlt string `json:"chat_alt,omitempty"`
+	// ID is WhatsApp's message ID: unique for one Sender in one Chat.
+	ID string `json:"id"`
+	// Sender is the author's canonical JID, without a device, SenderAlt the author's other
+	// address or empty.
+	Sender    string `json:"sender"`
+	SenderAlt string `json:"sender_alt,omitempty"`
+	// Name is what the author calls themselves (the push name); never to be trusted.
+	Name string `json:"name,omitempty"`
+	// Time is when the server took the message, to the second.
+	Time time.Time `json:"time"`
+	// Text is what a person reads: the text, or a medium's caption.
+	Text string `json:"text"`
+	// Kind says what the message carries beside Text.
+	Kind Kind `json:"kind"`
+	// Quoted is the message that this one answers, if any.
+	Quoted *Quoted `json:"quoted,omitempty"`
+	// Group is set where the chat is a group.
+	Group bool `json:"group,omitempty"`
+	// FromMe is set where the linked account itself wrote the message, on another device.
+	FromMe bool `json:"from_me,omitempty"`
+	// Own is set in the account's chat with itself ("message yourself").
+	Own bool `json:"own,omitempty"`
+	// Mentioned is set where the message mentions the bot's account.
+	Mentioned bool `json:"mentioned,omitempty"`
+}
+
+// Kind is what a message carries.
+type Kind string
+
+// The kinds of messages. Everything but Text is named to the model, not yet read by it.
+const (
+	Text     Kind = "text"
+	Image    Kind = "image"
+	Voice    Kind = "voice"
+	Audio    Kind = "audio"
+	Video    Kind = "video"
+	Document Kind = "document"
+	Sticker  Kind = "sticker"
+	Location Kind = "location"
+	Contact  Kind = "contact"
+	Other    Kind = "other"
+)
+
+// Quoted is the part of a quoted message that travels with the one that quotes it.
+type Quoted struct {
+	ID     string `json:"id"`
+	Sender string `json:"sender"`
+	Text   string `json:"text,omitempty"`
+	Kind   Kind   `json:"kind"`
+	// FromBot is set where the bot's own account wrote the quoted message.
+	FromBot bool `json:"from_bot,omitempty"`
+}
+
+// Turn is the work of answering a chat once: the messages that waited, and their reply as
+// soon as there is one. A turn is held under a lease.
+type Turn struct {
+	// Chat is the canonical JID of the chat answered.
+	Chat string
+	// Lease names the claim that this turn was handed out under; a store refuses a turn
+	// whose lease has been taken by another.
+	Lease string
+	// Until is when the lease ends.
+	Until time.Time
+	// Attempt counts the tries at this turn, from 1.
+	Attempt int
+	// Messages are answered together, in the order they came in. Never empty.
+	Messages []Message
+	// Reply is what an earlier attempt has saved, or nil.
+	Reply *Reply
+}
+
+// Last is the message that the turn's reply answers: the newest.
+func (t Turn) Last() Message { return t.Messages[len(t.Messages)-1] }
+
+// Reply is the answer to a turn, in the parts it is sent in.
+type Reply struct {
+	Parts []Part `json:"parts"`
+	// Failure is why the model did not answer, for the operator, where the parts say
+	// sorry instead. Empty for an answer.
+	Failure string `json:"failure,omitempty"`
+}
+
+// Part is one outgoing message.
+type Part struct {
+	// ID is the message ID chosen before the first try to send, so that a resend is the
+	// same message.
+	ID   string `json:"id"`
+	Text string `json:"text"`
+	// Quote is set where the part quotes the turn's last message.
+	Quote bool `json:"quote,omitempty"`
+	// Sent is set once WhatsApp's server has taken the part.
+	Sent bool `json:"sent,omitempty"`
+}
+
+// Exchange is a finished turn, as history.
+type Exchange struct {
+	Messages []Message
+	// Reply is nil where the turn was given up without one.
+	Reply *Reply
+}

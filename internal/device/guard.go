@@ -1,0 +1,269 @@
+// Package device is what any device store needs around it, whichever database is below.
+//
+// The guard keeps a send and a decryption on one address from overwriting each other's
+// ratchet step. whatsmeow reads a session, encrypts, waits for the network (pre-keys, device
+// lists) and writes the session back; a decryption for the same address that commits in
+// between would be undone, or would undo the send's. Undoing a send is silent loss: the next
+// message repeats a counter, and the receiver drops it without telling anyone.
+//
+// So every session has a version, counted in memory by the one process that drives the
+// device. A decryption holds the guard's lock from read to commit: it only touches the database, never the
+// network. A send notes the versions it reads and its write is refused, before anything is
+// on the wire, if one has moved on; the caller sends again, with the same message ID. Receiving
+// never waits for the network of a send.
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+)
+
+// ErrConflict says that a session changed between the read and the write of a send. Nothing
+// was sent; the same message can be sent again at once.
+var ErrConflict = errors.New("session changed during the send")
+
+// Guard puts the guard around the stores of d, now or, for a device that is not paired yet, as soon as
+// pairing has saved it. It must be called before d is given to a client, and once.
+func Guard(d *store.Device) {
+	c := &container{DeviceContainer: d.Container}
+	d.Container = c
+	if d.Initialized {
+		c.wrap(d)
+	}
+}
+
+// container puts the guard back each time the inner container has set a device's stores.
+type container struct{ store.DeviceContainer }
+
+func (c *container) PutDevice(ctx context.Context, d *store.Device) error {
+	initialized := d.Initialized
+	err := c.DeviceContainer.PutDevice(ctx, d)
+	if !initialized && d.Initialized {
+		c.wrap(d)
+	}
+	return err
+}
+
+func (c *container) wrap(d *store.Device) {
+	inner, ok := d.Sessions.(store.AllSessionSpecificStores)
+	if !ok {
+		panic(fmt.Sprintf("device: %T is not a whole device store", d.Sessions))
+	}
+	d.SetAllStores(&guard{AllSessionSpecificStores: inner, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}})
+	d.Container = c
+}
+
+// guard is a device's store with versioned sessions.
+type guard struct {
+	store.AllSessionSpecificStores
+
+	// mu is held while sessions are read or written, and through a whole decryption. It is
+	// never held across the network.
+	mu sync.Mutex
+	// versions counts the writes to each address since the process started.
+	versions map[string]uint64
+	// loose are the versions last read outside a send and a decryption: by a retry
+	// receipt or a message to the account's own phone, one at a time each.
+	loose map[string]uint64
+	// epoch counts the changes that touch addresses not known one by one.
+	epoch uint64
+	// migrated are the phone users whose sessions have moved to a LID user: whatsmeow asks
+	// for it again with each message, and only the first time changes anything.
+	migrated map[string]string
+}
+
+type contextKey int
+
+const (
+	keyDecryption contextKey = iota
+	keySend
+)
+
+// send is what one send has read, carried by its context.
+type send struct {
+	mu    sync.Mutex
+	epoch uint64
+	read  map[string]uint64
+	// failed is the first store error that whatsmeow only logs: the device it concerns
+	// would be left out of the message.
+	failed error
+}
+
+// Send returns a context for one call of SendMessage: with it the guard tells what the
+// send has read from what others have.
+func Send(ctx context.Context) context.Context {
+	return context.WithValue(ctx, keySend, &send{read: map[string]uint64{}})
+}
+
+// SendErr returns the first failure of the store during the send with this context, if any. whatsmeow skips
+// the device concerned and reports success; the caller must take the message for unsent.
+func SendErr(ctx context.Context) error {
+	s := sendFrom(ctx)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+func sendFrom(ctx context.Context) *send {
+	s, _ := ctx.Value(keySend).(*send)
+	return s
+}
+
+// fail notes an error of the store for the send of ctx and returns it.
+func fail(ctx context.Context, err error) error {
+	if s := sendFrom(ctx); s != nil && err != nil {
+		s.mu.Lock()
+		if s.failed == nil {
+			s.failed = err
+		}
+		s.mu.Unlock()
+	}
+	return err
+}
+
+func decrypting(ctx context.Context) bool { return ctx.Value(keyDecryption) != nil }
+
+// lock takes the guard's lock unless ctx is that of a decryption, which has it already.
+func (g *guard) lock(ctx context.Context) (unlock func()) {
+	if decrypting(ctx) {
+		return func() {}
+	}
+	g.mu.Lock()
+	return g.mu.Unlock
+}
+
+func (g *guard) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.AllSessionSpecificStores.DoDecryptionTxn(context.WithValue(ctx, keyDecryption, true), fn)
+}
+
+func (g *guard) GetSession(ctx context.Context, address string) ([]byte, error) {
+	defer g.lock(ctx)()
+	session, err := g.AllSessionSpecificStores.GetSession(ctx, address)
+	if err != nil {
+		return nil, fail(ctx, err)
+	}
+	g.note(ctx, address)
+	return session, nil
+}
+
+func (g *guard) HasSession(ctx context.Context, address string) (bool, error) {
+	has, err := g.AllSessionSpecificStores.HasSession(ctx, address)
+	return has, fail(ctx, err)
+}
+
+func (g *guard) GetManySessions(ctx context.Context, addresses []string) (map[string][]byte, error) {
+	defer g.lock(ctx)()
+	sessions, err := g.AllSessionSpecificStores.GetManySessions(ctx, addresses)
+	if err != nil {
+		return nil, fail(ctx, err)
+	}
+	for _, address := range addresses {
+		g.note(ctx, address)
+	}
+	return sessions, nil
+}
+
+// note remembers, for the write that follows, the version of address that was read.
+func (g *guard) note(ctx context.Context, address string) {
+	switch s := sendFrom(ctx); {
+	case decrypting(ctx):
+	case s != nil:
+		s.mu.Lock()
+		if len(s.read) == 0 {
+			s.epoch = g.epoch
+		}
+		s.read[address] = g.versions[address]
+		s.mu.Unlock()
+	default:
+		g.loose[address] = g.versions[address]
+	}
+}
+
+func (g *guard) PutSession(ctx context.Context, address string, session []byte) error {
+	return g.put(ctx, map[string][]byte{address: session}, func() error {
+		return g.AllSessionSpecificStores.PutSession(ctx, address, session)
+	})
+}
+
+func (g *guard) PutManySessions(ctx context.Context, sessions map[string][]byte) error {
+	return g.put(ctx, sessions, func() error {
+		return g.AllSessionSpecificStores.PutManySessions(ctx, sessions)
+	})
+}
+
+// put writes sessions if none of them has moved on since it was read.
+func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func() error) error {
+	if err := SendErr(ctx); err != nil {
+		return fmt.Errorf("store sessions after a failure of the store: %w", err)
+	}
+	defer g.lock(ctx)()
+	if !decrypting(ctx) {
+		for address := range sessions {
+			if g.stale(ctx, address) {
+				return fail(ctx, ErrConflict)
+			}
+		}
+	}
+	for address := range sessions {
+		g.versions[address]++
+		g.note(ctx, address)
+	}
+	return fail(ctx, write())
+}
+
+// stale reports whether address was written since the caller read it.
+func (g *guard) stale(ctx context.Context, address string) bool {
+	if s := sendFrom(ctx); s != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		read, ok := s.read[address]
+		return ok && (read != g.versions[address] || s.epoch != g.epoch)
+	}
+	read, ok := g.loose[address]
+	return ok && read != g.versions[address]
+}
+
+func (g *guard) DeleteSession(ctx context.Context, address string) error {
+	defer g.lock(ctx)()
+	g.versions[address]++
+	g.note(ctx, address)
+	return g.AllSessionSpecificStores.DeleteSession(ctx, address)
+}
+
+func (g *guard) DeleteAllSessions(ctx context.Context, phone string) error {
+	defer g.lock(ctx)()
+	g.epoch++
+	return g.AllSessionSpecificStores.DeleteAllSessions(ctx, phone)
+}
+
+func (g *guard) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
+	defer g.lock(ctx)()
+	if g.migrated[pn.SignalAddressUser()] == lid.SignalAddressUser() {
+		return nil
+	}
+	if err := g.AllSessionSpecificStores.MigratePNToLID(ctx, pn, lid); err != nil {
+		return fail(ctx, err)
+	}
+	g.migrated[pn.SignalAddressUser()] = lid.SignalAddressUser()
+	g.epoch++
+	return nil
+}
+
+func (g *guard) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
+	trusted, err := g.AllSessionSpecificStores.IsTrustedIdentity(ctx, address, key)
+	return trusted, fail(ctx, err)
+}
+
+func (g *guard) PutIdentity(ctx context.Context, address string, key [32]byte) error {
+	return fail(ctx, g.AllSessionSpecificStores.PutIdentity(ctx, address, key))
+}

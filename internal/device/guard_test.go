@@ -1,0 +1,194 @@
+package device
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"testing"
+
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+)
+
+// sessions is a device store that keeps sessions only; identities fail with broken.
+type sessions struct {
+	store.NoopStore
+	kept   map[string]string
+	broken error
+}
+
+func (s *sessions) GetSession(_ context.Context, address string) ([]byte, error) {
+	if kept, ok := s.kept[address]; ok {
+		return []byte(kept), nil
+	}
+	return nil, nil
+}
+
+func (s *sessions) GetManySessions(ctx context.Context, addresses []string) (map[string][]byte, error) {
+	got := map[string][]byte{}
+	for _, a := range addresses {
+		got[a], _ = s.GetSession(ctx, a)
+	}
+	return got, nil
+}
+
+func (s *sessions) PutSession(_ context.Context, address string, session []byte) error {
+	s.kept[address] = string(session)
+	return nil
+}
+
+func (s *sessions) PutManySessions(ctx context.Context, all map[string][]byte) error {
+	for a, session := range all {
+		s.kept[a] = string(session)
+	}
+	return nil
+}
+
+func (s *sessions) DeleteSession(_ context.Context, address string) error {
+	delete(s.kept, address)
+	return nil
+}
+
+func (s *sessions) MigratePNToLID(context.Context, types.JID, types.JID) error { return nil }
+
+func (s *sessions) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
+	return fn(ctx)
+}
+
+func (s *sessions) IsTrustedIdentity(context.Context, string, [32]byte) (bool, error) {
+	return s.broken == nil, s.broken
+}
+
+func (s *sessions) PutDevice(_ context.Context, d *store.Device) error {
+	d.SetAllStores(s)
+	d.Initialized = true
+	return nil
+}
+
+func (s *sessions) DeleteDevice(context.Context, *store.Device) error { return nil }
+
+// newDevice returns a guarded device and the store below.
+func newDevice(t *testing.T) (*store.Device, *sessions) {
+	t.Helper()
+	below := &sessions{kept: map[string]string{}}
+	d := &store.Device{Container: below}
+	Guard(d)
+	// A new device gets its stores when pairing saves it.
+	if err := d.Save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d, below
+}
+
+const alice = "alice_1:0"
+
+func decrypt(t *testing.T, d *store.Device, put string) {
+	t.Helper()
+	err := d.EventBuffer.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
+		if _, err := d.Sessions.GetSession(ctx, alice); err != nil {
+			return err
+		}
+		return d.Sessions.PutSession(ctx, alice, []byte(put))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSendIsRefusedWhenADecryptionCameBetween(t *testing.T) {
+	t.Parallel()
+	for name, between := range map[string]func(d *store.Device) error{
+		"decryption": func(d *store.Device) error { decrypt(t, d, "decrypted"); return nil },
+		"deletion":   func(d *store.Device) error { return d.Sessions.DeleteSession(t.Context(), alice) },
+		"migration": func(d *store.Device) error {
+			return d.Sessions.MigratePNToLID(t.Context(), types.NewJID("49", types.DefaultUserServer), types.NewJID("20", types.HiddenUserServer))
+		},
+		"another send": func(d *store.Device) error {
+			return d.Sessions.PutManySessions(Send(t.Context()), map[string][]byte{alice: []byte("sent")})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, below := newDevice(t)
+			ctx := Send(t.Context())
+			if _, err := d.Sessions.GetManySessions(ctx, []string{alice}); err != nil {
+				t.Fatal(err)
+			}
+			if err := between(d); err != nil {
+				t.Fatal(err)
+			}
+			want := maps.Clone(below.kept)
+			err := d.Sessions.PutManySessions(ctx, map[string][]byte{alice: []byte("stale")})
+			if !errors.Is(err, ErrConflict) || !errors.Is(SendErr(ctx), ErrConflict) {
+				t.Errorf("stale write: %v, SendErr %v, want ErrConflict", err, SendErr(ctx))
+			}
+			if !maps.Equal(below.kept, want) {
+				t.Errorf("the stale write reached the store: %v, want %v", below.kept, want)
+			}
+		})
+	}
+}
+
+func TestUndisturbedWritesPass(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	decrypt(t, d, "1")
+	ctx := Send(t.Context())
+	if _, err := d.Sessions.GetManySessions(ctx, []string{alice, "bob_1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sessions.PutManySessions(ctx, map[string][]byte{alice: []byte("2")}); err != nil {
+		t.Fatalf("an undisturbed send: %v", err)
+	}
+	decrypt(t, d, "3")
+	if below.kept[alice] != "3" || SendErr(ctx) != nil {
+		t.Errorf("kept %q, SendErr %v", below.kept[alice], SendErr(ctx))
+	}
+	// Migrating what has moved already changes nothing, so it disturbs nobody.
+	pn, lid := types.NewJID("49", types.DefaultUserServer), types.NewJID("20", types.HiddenUserServer)
+	d.Sessions.MigratePNToLID(t.Context(), pn, lid)
+	ctx = Send(t.Context())
+	d.Sessions.GetManySessions(ctx, []string{alice})
+	d.Sessions.MigratePNToLID(t.Context(), pn, lid)
+	if err := d.Sessions.PutManySessions(ctx, map[string][]byte{alice: []byte("4")}); err != nil {
+		t.Errorf("a send during a repeated migration: %v", err)
+	}
+}
+
+func TestRetryReceiptDoesNotUndoADecryption(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	if _, err := d.Sessions.GetSession(t.Context(), alice); err != nil {
+		t.Fatal(err)
+	}
+	decrypt(t, d, "decrypted")
+	if err := d.Sessions.PutSession(t.Context(), alice, []byte("stale")); !errors.Is(err, ErrConflict) {
+		t.Errorf("stale write: %v, want ErrConflict", err)
+	}
+	if below.kept[alice] != "decrypted" {
+		t.Errorf("kept %q", below.kept[alice])
+	}
+	d.Sessions.GetSession(t.Context(), alice)
+	if err := d.Sessions.PutSession(t.Context(), alice, []byte("fresh")); err != nil {
+		t.Errorf("a fresh write: %v", err)
+	}
+}
+
+// whatsmeow only logs an error of the store about one device of a send, leaves the device out and
+// reports success.
+func TestStoreFailureDuringASendFailsTheSend(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	ctx := Send(t.Context())
+	d.Sessions.GetManySessions(ctx, []string{alice})
+	below.broken = errors.New("database gone")
+	d.Identities.IsTrustedIdentity(ctx, alice, [32]byte{})
+	if err := d.Sessions.PutManySessions(ctx, map[string][]byte{alice: []byte("x")}); !errors.Is(err, below.broken) {
+		t.Errorf("write after a failure: %v, want %v", err, below.broken)
+	}
+	if err := SendErr(ctx); !errors.Is(err, below.broken) {
+		t.Errorf("SendErr = %v, want %v", err, below.broken)
+	}
+	if len(below.kept) != 0 {
+		t.Errorf("kept %v, want nothing", below.kept)
+	}
+}
