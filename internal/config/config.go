@@ -1,0 +1,281 @@
+// Package config reads the operator's settings from the environment, once, before anything
+// opens. Each option is declared in one place, in options.go: its name, its default, how it is
+// read and what it means; the values, .env.example and the README's table all come from
+// there. Whatever is wrong is reported at once, one line each, in words that say what to
+// write instead. A secret is never part of what is reported, nor is a phone number.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/joho/godotenv"
+)
+
+// Config is every setting, checked.
+type Config struct {
+	Model    Model
+	Access   Access
+	WhatsApp WhatsApp
+	Store    Store
+	Log      Log
+}
+
+// Model is the language model that answers, and when it is asked.
+type Model struct {
+	// APIKey may be unset where BaseURL is not OpenAI's.
+	APIKey Secret
+	// BaseURL is an http or https URL without a slash at its end.
+	BaseURL string
+	Name    string
+	// Prefix begins the messages meant for the bot. It holds only where PrefixEnabled is set;
+	// else every message is meant for the bot.
+	Prefix        string
+	PrefixEnabled bool
+	Instructions  string
+	// History is how many past turns of a chat the model is given, 0 for none.
+	History int
+	// Timeout bounds one answer, IdleTimeout the silence within one. Both are positive.
+	Timeout     time.Duration
+	IdleTimeout time.Duration
+}
+
+// Access is who may talk to the bot.
+type Access struct {
+	// Allow has no duplicates; an entry is a phone number in digits with its country code, a group's JID
+	// (…@g.us), a LID (…@lid), or "*" for everyone. The account's own chat is always allowed.
+	Allow []string
+}
+
+// WhatsApp is how the bot links to the account.
+type WhatsApp struct {
+	// PairPhone is a phone number in digits with its country code, or empty to pair by QR code.
+	PairPhone  string
+	DeviceName string
+	// NoiseRootKey is a public key of 32 bytes in the place of WhatsApp's own, or nil.
+	NoiseRootKey []byte
+}
+
+// Store is where the bot keeps its state: in MongoDB where Mongo is set, else in SessionDir.
+type Store struct {
+	Mongo    bool
+	MongoURL Secret
+	// MongoWait is how long to wait for the database at start.
+	MongoWait  time.Duration
+	SessionDir string
+}
+
+// Log is what is logged and how.
+type Log struct {
+	Level  slog.Level
+	Format LogFormat
+}
+
+// LogFormat is the form of a log line.
+type LogFormat string
+
+// The forms of a log line. LogAuto is LogText on a terminal and LogJSON elsewhere.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+	LogAuto LogFormat = "auto"
+)
+
+// Load reads the settings from the environment and from the .env file at path. The environment
+// wins: an option that it sets, under whichever of its names, is not looked up in the file. The
+// file may be missing. The warnings, one sentence each, name what the file sets in vain.
+// The error joins every problem found, as Read's does.
+func Load(getenv func(string) string, path string) (Config, []string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Config{}, nil, fmt.Errorf("read settings: %w", err)
+	}
+	file, err := parseFile(string(text))
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("%s:%w", path, err)
+	}
+	c, err := Read(layered(getenv, file))
+	return c, unknown(path, file), err
+}
+
+// layered looks an option up in the file only where getenv has none of its names.
+func layered(getenv func(string) string, file map[string]string) func(string) string {
+	inFile := map[string]string{}
+	for o := range all() {
+		if slices.ContainsFunc(o.sources(), func(name string) bool { return trim(getenv(name)) != "" }) {
+			continue
+		}
+		for _, name := range o.sources() {
+			inFile[name] = file[name]
+		}
+	}
+	return func(name string) string {
+		if v := getenv(name); trim(v) != "" {
+			return v
+		}
+		return inFile[name]
+	}
+}
+
+// Read reads the settings from the environment that getenv looks up, and secrets from the
+// files that NAME_FILE names. What is empty counts as unset. The error joins every problem
+// found; its text has one line for each, which names the setting.
+func Read(getenv func(string) string) (Config, error) {
+	var c Config
+	var problems []error
+	var unset []option
+	for o := range all() {
+		name, value, err := o.lookup(getenv)
+		switch {
+		case err != nil:
+			problems = append(problems, err)
+			continue
+		case value == "":
+			unset = append(unset, o)
+			value = o.def
+		}
+		if value == "" {
+			continue
+		}
+		if err := o.read(&c, value); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	for _, o := range unset {
+		if o.needed == nil {
+			continue
+		}
+		if why := o.needed(c); why != "" {
+			problems = append(problems, fmt.Errorf("%s: not set; %s", o.name, why))
+		}
+	}
+	if len(problems) > 0 {
+		return Config{}, errors.Join(problems...)
+	}
+	return c, nil
+}
+
+// lookup finds the option's value and the name it is set under.
+func (o option) lookup(getenv func(string) string) (name, value string, err error) {
+	name = o.name
+	for _, source := range o.sources() {
+		v := trim(getenv(source))
+		if v == "" {
+			continue
+		}
+		if value != "" {
+			return "", "", fmt.Errorf("%s: %s is set as well; keep one of the two", source, name)
+		}
+		name, value = source, v
+	}
+	if o.secret && strings.HasSuffix(name, fileSuffix) {
+		path := value
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return "", "", fmt.Errorf("%s: %w; name a file that this user may read", name, err)
+		}
+		if value = trim(string(content)); value == "" {
+			return "", "", fmt.Errorf("%s: the file %s is empty; write the value into it", name, path)
+		}
+	}
+	return name, value, nil
+}
+
+// trim removes what editors, shells and Docker leave around a value.
+func trim(value string) string { return strings.TrimSpace(value) }
+
+// parseFile parses the text of a .env file. Its error begins with the number of the line and
+// never holds the line's text, which may be a secret.
+func parseFile(text string) (map[string]string, error) {
+	text = strings.ReplaceAll(strings.TrimPrefix(text, "\ufeff"), "\r\n", "\n")
+	vars, err := parseLines(text)
+	if err == nil {
+		return vars, nil
+	}
+	// godotenv does not say where it stopped. The lines before the broken statement
+	// parse, those up to any later place do not.
+	lines := strings.SplitAfter(text, "\n")
+	good := len(lines) - 1
+	for good > 0 {
+		if _, err := parseLines(strings.Join(lines[:good], "")); err == nil {
+			break
+		}
+		good--
+	}
+	return nil, fmt.Errorf("%d: this is not NAME=value; close quotes that you open, and begin comments with #", good+1)
+}
+
+// parseLines is godotenv's parser with the names checked, too: it takes a line without an equals
+// sign for the value of an empty name.
+func parseLines(text string) (map[string]string, error) {
+	vars, err := godotenv.Unmarshal(text)
+	if err != nil {
+		return nil, err
+	}
+	for name := range vars {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return nil, errors.New("not a name")
+		}
+	}
+	return vars, nil
+}
+
+// unknown warns of the names in the file that no option has.
+func unknown(path string, file map[string]string) []string {
+	var names []string
+	for o := range all() {
+		names = append(names, o.sources()...)
+	}
+	var warnings []string
+	for name := range file {
+		if slices.Contains(names, name) {
+			continue
+		}
+		w := fmt.Sprintf("%s: %s is not a setting of wabot and does nothing", path, name)
+		if near := nearest(name, names); near != "" {
+			w += fmt.Sprintf("; did you mean %s?", near)
+		}
+		warnings = append(warnings, w)
+	}
+	slices.Sort(warnings)
+	return warnings
+}
+
+// nearest finds the name that a typo stands for, or "".
+func nearest(typo string, names []string) string {
+	typo = strings.ToUpper(typo)
+	best, least := "", min(3, len(typo)/3+1)
+	for _, name := range names {
+		if d := distance(typo, name); d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of two names, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

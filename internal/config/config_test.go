@@ -1,0 +1,361 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+type environment map[string]string
+
+func (e environment) get(name string) string { return e[name] }
+
+func empty(string) string { return "" }
+
+func write(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// with is an environment that is complete without more, with these settings.
+func with(settings ...string) environment {
+	e := environment{"OPENAI_API_KEY": "sk-1"}
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		e[name] = value
+	}
+	return e
+}
+
+func read(t *testing.T, settings ...string) Config {
+	t.Helper()
+	c, err := Read(with(settings...).get)
+	if err != nil {
+		t.Fatalf("%q: %v", settings, err)
+	}
+	return c
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c := read(t)
+	if c.Model.APIKey.Reveal() != "sk-1" || c.Model.Instructions == "" {
+		t.Errorf("got %+v", c.Model)
+	}
+	c.Model.APIKey, c.Model.Instructions = Secret{}, ""
+	want := Config{
+		Model: Model{
+			BaseURL: "https://api.openai.com/v1", Name: "gpt-4o-mini", Prefix: "!ai", PrefixEnabled: true,
+			History: 20, Timeout: 5 * time.Minute, IdleTimeout: time.Minute,
+		},
+		WhatsApp: WhatsApp{DeviceName: "wabot"},
+		Store:    Store{MongoWait: time.Minute, SessionDir: "./session"},
+		Log:      Log{Level: slog.LevelInfo, Format: LogAuto},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		setting string
+		got     func(Config) any
+		wanted  any
+	}{
+		{"OPENAI_BASE_URL=http://localhost:11434/v1/", func(c Config) any { return c.Model.BaseURL }, "http://localhost:11434/v1"},
+		{"PREFIX_ENABLED=False", func(c Config) any { return c.Model.PrefixEnabled }, false},
+		{"PREFIX_ENABLED=0", func(c Config) any { return c.Model.PrefixEnabled }, false},
+		{"HISTORY=0", func(c Config) any { return c.Model.History }, 0},
+		{"HISTORY=  ", func(c Config) any { return c.Model.History }, 20},
+		{"MODEL_TIMEOUT=90s", func(c Config) any { return c.Model.Timeout }, 90 * time.Second},
+		{"PAIR_PHONE=+49 151 123-456 78", func(c Config) any { return c.WhatsApp.PairPhone }, "4915112345678"},
+		{"WHATSAPP_NOISE_ROOT_KEY=" + strings.Repeat("0a", 32), func(c Config) any { return len(c.WhatsApp.NoiseRootKey) }, 32},
+		{"LOG_LEVEL=WARN", func(c Config) any { return c.Log.Level }, slog.LevelWarn},
+		{"LOG_FORMAT=json", func(c Config) any { return c.Log.Format }, LogJSON},
+		{"DEBUG=True", func(c Config) any { return c.Log.Level }, slog.LevelDebug},
+	} {
+		if got := tt.got(read(t, tt.setting)); !reflect.DeepEqual(got, tt.wanted) {
+			t.Errorf("%s: got %v, want %v", tt.setting, got, tt.wanted)
+		}
+	}
+}
+
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string][]string{
+		"+49 151 2345678":                        {"491512345678"},
+		"+49 (0)151 2345678":                     {"491512345678"},
+		"0049-151-2345678":                       {"491512345678"},
+		"491512345678":                           {"491512345678"},
+		"+1 (202) 555.0143":                      {"12025550143"},
+		"\u202a+49\u00a0151\u20112345678\u202c":  {"491512345678"},
+		"491512345678@s.whatsapp.net":            {"491512345678"},
+		"491512345678:3@c.us":                    {"491512345678"},
+		"120363041234567890@g.us":                {"120363041234567890@g.us"},
+		"491512345678-1612345678@G.US":           {"491512345678-1612345678@g.us"},
+		"203847561029384:7@lid":                  {"203847561029384@lid"},
+		"*":                                      {"*"},
+		" , +49 151 2345678,, * ,491512345678, ": {"491512345678", "*"},
+	} {
+		if got := read(t, "ALLOW="+given).Access.Allow; !slices.Equal(got, want) {
+			t.Errorf("ALLOW=%q: got %q, want %q", given, got, want)
+		}
+	}
+}
+
+// Each line names the setting, says what is wrong and what to write, and shows neither a
+// secret nor a phone number.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ setting, says string }{
+		{"OPENAI_API_KEY=", "OPENAI_API_KEY: not set; get a key"},
+		{"OPENAI_API_KEY=canary with spaces", "OPENAI_API_KEY: the value given (redacted) has spaces"},
+		{"API_KEY_OPENAI=canary", "API_KEY_OPENAI: OPENAI_API_KEY is set as well"},
+		{"OPENAI_API_KEY_FILE=/nowhere", "OPENAI_API_KEY_FILE: OPENAI_API_KEY is set as well"},
+		{"MONGO_URL_FILE=/nowhere/mongo", "MONGO_URL_FILE: open /nowhere/mongo: no such file"},
+		{"OPENAI_BASE_URL=localhost:8080", `OPENAI_BASE_URL: "localhost:8080" is not an http or https URL`},
+		{"OPENAI_BASE_URL=https://canary@host/v1", "OPENAI_BASE_URL: the value given (redacted) has more than host and path"},
+		{"OPENAI_BASE_URL=https://host/v1?key=canary", "OPENAI_BASE_URL: the value given (redacted) has more"},
+		{"OPENAI_BASE_URL=https://host/v1/chat/completions", "is the address of one call"},
+		{"PREFIX_ENABLED=jein", `PREFIX_ENABLED: "jein" is neither yes nor no; write True or False`},
+		{"HISTORY=-1", `HISTORY: "-1" is not a count`},
+		{"HISTORY=lots", `HISTORY: "lots" is not a count`},
+		{"MODEL_TIMEOUT=300", `MODEL_TIMEOUT: "300" is not a length of time; write a number with its unit`},
+		{"MODEL_IDLE_TIMEOUT=0s", `MODEL_IDLE_TIMEOUT: "0s"`},
+		{"ALLOW=0151-9876543", `ALLOW: "01•••43" has no country code; write phone numbers`},
+		{"ALLOW=+49 1", "has 3 digits"},
+		{"ALLOW=+49151987654390123", "has 17 digits"},
+		{"ALLOW=alice", `ALLOW: "alice" is not a phone number`},
+		{"ALLOW=alice, 491519876543@newsletter", `ALLOW: "alice" is not a phone number, "49•••43@newsletter" is no address`},
+		{"PAIR_PHONE=(0)151 9876543", `PAIR_PHONE: "(0)15•••43" has no country code; write it with`},
+		{"WHATSAPP_NOISE_ROOT_KEY=0a", "WHATSAPP_NOISE_ROOT_KEY: the value given is not a key of 32 bytes"},
+		{"MONGO_ENABLED=True", "MONGO_URL: not set; MONGO_ENABLED is True"},
+		{"MONGO_URL=http://user:canary@host", "MONGO_URL: the value given (redacted) is not the address"},
+		{"MONGO_URL=mongodb://", "MONGO_URL: the value given"},
+		{"LOG_LEVEL=loud", `LOG_LEVEL: "loud" is not a choice; write one of debug, error, info, warn`},
+		{"LOG_FORMAT=xml", "LOG_FORMAT:"},
+		{"DEBUG=app:*", "DEBUG:"},
+	} {
+		c, err := Read(with(tt.setting).get)
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want %s", tt.setting, err, tt.says)
+			continue
+		}
+		if strings.Contains(err.Error(), "canary") || strings.Contains(err.Error(), "9876543") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: the error tells too much: %v", tt.setting, err)
+		}
+		if !reflect.DeepEqual(c, Config{}) {
+			t.Errorf("%s: a Config came with the error", tt.setting)
+		}
+	}
+}
+
+func TestEveryProblemAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := Read(environment{"HISTORY": "x", "MONGO_ENABLED": "True", "ALLOW": "bob"}.get)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	var names []string
+	for line := range strings.Lines(err.Error()) {
+		name, _, _ := strings.Cut(line, ":")
+		names = append(names, name)
+	}
+	if want := []string{"HISTORY", "ALLOW", "OPENAI_API_KEY", "MONGO_URL"}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
+	}
+}
+
+func TestKeyIsNotNeededElsewhere(t *testing.T) {
+	t.Parallel()
+	c, err := Read(environment{"OPENAI_BASE_URL": "http://localhost:11434/v1"}.get)
+	if err != nil || c.Model.APIKey.Reveal() != "" {
+		t.Error(c, err)
+	}
+}
+
+func TestSecretSources(t *testing.T) {
+	t.Parallel()
+	path := write(t, "key", "sk-file\r\n")
+	for _, e := range []environment{
+		{"OPENAI_API_KEY": "sk-file"},
+		{"API_KEY_OPENAI": "sk-file"},
+		{"OPENAI_API_KEY_FILE": path},
+		{"API_KEY_OPENAI_FILE": path},
+	} {
+		c, err := Read(e.get)
+		if err != nil || c.Model.APIKey.Reveal() != "sk-file" {
+			t.Errorf("%v: %v", e, err)
+		}
+	}
+	blank := write(t, "key", "\n")
+	_, err := Read(environment{"OPENAI_API_KEY_FILE": blank}.get)
+	if err == nil || !strings.Contains(err.Error(), "OPENAI_API_KEY_FILE: the file "+blank+" is empty") {
+		t.Errorf("empty file: %v", err)
+	}
+}
+
+func TestEnvironmentWinsOverFile(t *testing.T) {
+	t.Parallel()
+	path := write(t, ".env", "\ufeffOPENAI_API_KEY=sk-file\r\nexport HISTORY = \"3\" # few\r\nOPENAI_MODEL='m#1'\r\nLOG_LEVEL=warn\r\n")
+	c, warnings, err := Load(environment{"API_KEY_OPENAI": "sk-env", "LOG_LEVEL": "error", "HISTORY": ""}.get, path)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	if c.Model.APIKey.Reveal() != "sk-env" || c.Model.History != 3 || c.Model.Name != "m#1" || c.Log.Level != slog.LevelError {
+		t.Errorf("got %+v, key %q", c, c.Model.APIKey.Reveal())
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	t.Parallel()
+	if _, _, err := Load(with().get, filepath.Join(t.TempDir(), ".env")); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := Load(with().get, t.TempDir()); err == nil {
+		t.Error("a directory was taken for a file")
+	}
+}
+
+func TestBrokenLine(t *testing.T) {
+	t.Parallel()
+	for text, line := range map[string]string{
+		"A=1\nB=2\ncanary\n": "3",
+		"canary":             "1",
+		"canary-canary=1":    "1",
+		"A=\"one\ntwo\"\n\n# c\nB='canary\nC=1\n":   "5",
+		"A=1\nmy canary=2\nB=3":                     "2",
+		"=canary":                                   "1",
+		"A=1\r\n\r\n!canary=1\r\nB=1":               "3",
+		"A=1\nB=\"canary\nC=\"2\"\nD=4\n#\nE==\"\n": "2",
+	} {
+		path := write(t, ".env", text)
+		_, _, err := Load(with().get, path)
+		if err == nil || !strings.HasPrefix(err.Error(), path+":"+line+": ") {
+			t.Errorf("%q: got %v, want line %s", text, err, line)
+		}
+		if err != nil && strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: the error tells too much: %v", text, err)
+		}
+	}
+}
+
+func TestUnknownNames(t *testing.T) {
+	t.Parallel()
+	path := write(t, ".env", "OPENAI_MODLE=x\nGEMINI_PREFIX=!gemini\nmongo_url=mongodb://canary\nALOW=*\nHISTORY=1\nMONGO_URL_FILE=\n")
+	_, warnings, err := Load(with().get, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		path + ": ALOW is not a setting of wabot and does nothing; did you mean ALLOW?",
+		path + ": GEMINI_PREFIX is not a setting of wabot and does nothing",
+		path + ": OPENAI_MODLE is not a setting of wabot and does nothing; did you mean OPENAI_MODEL?",
+		path + ": mongo_url is not a setting of wabot and does nothing; did you mean MONGO_URL?",
+	}
+	if !slices.Equal(warnings, want) {
+		t.Errorf("got %q", warnings)
+	}
+}
+
+func TestSecretNeverShows(t *testing.T) {
+	t.Parallel()
+	s := NewSecret("canary")
+	c := Config{Model: Model{APIKey: s}, Store: Store{MongoURL: s}}
+	unexported := struct{ s Secret }{s}
+	var printed strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T", "%t"} {
+		fmt.Fprintf(&printed, verb+verb+verb+verb+verb+"\n", s, &s, c, unexported, []Secret{s})
+		if got := fmt.Sprintf(verb, s); verb != "%T" && got != "redacted" {
+			t.Errorf("%s prints %s", verb, got)
+		}
+	}
+	for _, v := range []any{s, &s, c, map[string]Secret{"k": s}} {
+		b, err := json.Marshal(v)
+		if err != nil || !strings.Contains(string(b), `"redacted"`) {
+			t.Errorf("JSON: %s, %v", b, err)
+		}
+		printed.Write(b)
+		for _, h := range []slog.Handler{slog.NewTextHandler(&printed, nil), slog.NewJSONHandler(&printed, nil)} {
+			slog.New(h).Info("x", "v", v)
+		}
+	}
+	printed.WriteString(s.String())
+	for _, hidden := range []string{"canary", fmt.Sprintf("%x", "canary"), fmt.Sprintf("%X", "canary")} {
+		if strings.Contains(printed.String(), hidden) {
+			t.Errorf("%s shows:\n%s", hidden, printed.String())
+		}
+	}
+	if s.Reveal() != "canary" || (Secret{}).Reveal() != "" {
+		t.Error("Reveal does not")
+	}
+}
+
+// FuzzLoad: no text of a .env file makes Load panic, and what it lets through is in form.
+func FuzzLoad(f *testing.F) {
+	f.Add(Example())
+	f.Add("ALLOW=+49 151 2345678,120363041234567890@g.us,203847561029384@lid\nPAIR_PHONE=+12025550143")
+	f.Add("A='x\nB=\"${A}\\n\"\nexport C: 1 # c")
+	f.Add("MONGO_ENABLED=True\nMONGO_URL=mongodb://x\nOPENAI_BASE_URL=http://[::1]:80/v1//")
+	entry := regexp.MustCompile(`^(\*|[1-9][0-9]{6,14}|[0-9]{5,20}(-[0-9]{5,20})?@g\.us|[0-9]{5,20}@lid)$`)
+	number := regexp.MustCompile(`^([1-9][0-9]{6,14})?$`)
+	place := regexp.MustCompile(`^[^:]+:[0-9]+: `)
+	path := filepath.Join(f.TempDir(), ".env")
+	getenv := func(name string) string {
+		// Files that the fuzzer names are not for it to read.
+		if strings.HasSuffix(name, fileSuffix) {
+			return ""
+		}
+		return environment{"OPENAI_API_KEY": "sk-1"}[name]
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, fileSuffix) {
+			t.Skip()
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := Load(getenv, path)
+		if err != nil {
+			for line := range strings.Lines(err.Error()) {
+				name, _, ok := strings.Cut(line, ": ")
+				known := ok && slices.ContainsFunc(slices.Collect(all()), func(o option) bool { return slices.Contains(o.sources(), name) })
+				if !known && !place.MatchString(line) {
+					t.Errorf("%q does not say where", line)
+				}
+			}
+			return
+		}
+		for _, who := range c.Access.Allow {
+			if !entry.MatchString(who) {
+				t.Errorf("allowed %q", who)
+			}
+		}
+		if !number.MatchString(c.WhatsApp.PairPhone) {
+			t.Errorf("pairs with %q", c.WhatsApp.PairPhone)
+		}
+		if c.Model.History < 0 || c.Model.Timeout <= 0 || c.Model.IdleTimeout <= 0 || c.Store.MongoWait <= 0 {
+			t.Errorf("got %+v", c)
+		}
+		if c.Model.Name == "" || c.Model.Prefix == "" || c.Store.SessionDir == "" || strings.HasSuffix(c.Model.BaseURL, "/") || !strings.HasPrefix(c.Model.BaseURL, "http") {
+			t.Errorf("got %+v", c)
+		}
+		if c.Store.Mongo && c.Store.MongoURL.Reveal() == "" {
+			t.Error("MongoDB without an address")
+		}
+	})
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write .env.example and the README's table anew")
+
+const (
+	top   = "../.."
+	begin = "<!-- config:begin -->"
+	end   = "<!-- config:end -->"
+)
+
+// same compares a generated text with what the file at path has, or writes it with -update.
+func same(t *testing.T, path, got, want string, whole func(string) string) {
+	t.Helper()
+	if got == want {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is not what the options say; run go generate ./internal/config", filepath.Base(path))
+	}
+	if err := os.WriteFile(path, []byte(whole(want)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGeneratedExample(t *testing.T) {
+	path := filepath.Join(top, ".env.example")
+	got, err := os.ReadFile(path)
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	same(t, path, string(got), Example(), func(s string) string { return s })
+}
+
+func TestGeneratedTable(t *testing.T) {
+	path := filepath.Join(top, "README.md")
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	head, rest, opened := strings.Cut(string(text), begin)
+	got, tail, closed := strings.Cut(rest, end)
+	if !opened && !closed {
+		t.Skipf("README.md has no %s and %s yet, between which the table of settings belongs", begin, end)
+	}
+	if !opened || !closed {
+		t.Fatalf("README.md needs both %s and %s", begin, end)
+	}
+	same(t, path, got, "\n"+Table(), func(s string) string { return head + begin + s + end + tail })
+}
+
+// What .env.example says is the default is the default: the file with its comments removed reads
+// like the empty one.
+func TestExampleReadsBack(t *testing.T) {
+	t.Parallel()
+	text := Example()
+	text = strings.Replace(text, "\nOPENAI_API_KEY=\n", "\nOPENAI_API_KEY=sk-1\n", 1)
+	text = regexp.MustCompile(`(?m)^# ([A-Z_]+=)`).ReplaceAllString(text, "$1")
+	got, warnings, err := Load(empty, write(t, ".env", text))
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	want, err := Read(environment{"OPENAI_API_KEY": "sk-1"}.get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// These have an example in the place of a default.
+	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL = nil, "", Secret{}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("uncommented: %+v\nempty: %+v", got, want)
+	}
+}
+
+func TestExampleAsItIsAsksForTheKeyOnly(t *testing.T) {
+	t.Parallel()
+	_, warnings, err := Load(empty, write(t, ".env", Example()))
+	if err == nil || strings.Count(err.Error(), "\n") != 0 || !strings.HasPrefix(err.Error(), "OPENAI_API_KEY: not set") {
+		t.Errorf("got %v", err)
+	}
+	if len(warnings) > 0 {
+		t.Error(warnings)
+	}
+}
+
+func TestTextsHaveEveryOptionInShape(t *testing.T) {
+	t.Parallel()
+	example, table := Example(), Table()
+	for o := range all() {
+		if strings.Count(table, "\n| `"+o.name+"` |") != 1 {
+			t.Errorf("%s has no line in the table", o.name)
+		}
+		if got := regexp.MustCompile(`(?m)^(# )?` + o.name + `=`).MatchString(example); got == o.tests {
+			t.Errorf("%s in .env.example: %v", o.name, got)
+		}
+		if !strings.HasSuffix(o.means, ".") || strings.ContainsAny(o.means, "\n`") {
+			t.Errorf("%s: its meaning is not plain sentences", o.name)
+		}
+	}
+	for line := range strings.Lines(example) {
+		if len(line) > lineWidth+1 && strings.HasPrefix(line, "# ") && !strings.Contains(line, "=") {
+			t.Errorf("too wide: %s", line)
+		}
+	}
+	for line := range strings.Lines(table) {
+		if strings.Count(line, "|")-strings.Count(line, `\|`) != 4 {
+			t.Errorf("not three cells: %s", line)
+		}
+	}
+}
