@@ -58,6 +58,7 @@ func Inbox(t *testing.T, open Open) {
 		"a cancelled call does nothing":              cancelled,
 		"many at once get each message once":         concurrent,
 		"many deliver one message, it is there once": concurrentDuplicates,
+		"random calls do what the model does":        random,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
