@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 )
 
@@ -60,16 +59,12 @@ CREATE TABLE notes (
 `}
 
 // migrate runs the steps that the database has not seen yet.
-func migrate(ctx context.Context, db *sql.DB) (err error) {
+func migrate(ctx context.Context, db *sql.DB) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("upgrade the schema: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, tx.Rollback())
-		}
-	}()
+	defer tx.Rollback() // after the commit it does nothing
 	var version int
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return fmt.Errorf("read the schema's version: %w", err)
@@ -78,7 +73,7 @@ func migrate(ctx context.Context, db *sql.DB) (err error) {
 		return fmt.Errorf("the database has schema %d and this wabot knows %d: it was written by a newer version; start that version again", version, len(steps))
 	}
 	if version == len(steps) {
-		return tx.Rollback()
+		return nil
 	}
 	for i, step := range steps[version:] {
 		if _, err := tx.ExecContext(ctx, step); err != nil {

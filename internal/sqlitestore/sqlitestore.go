@@ -130,8 +130,11 @@ func (s *Store) close() error {
 	return errors.Join(errs...)
 }
 
-// settings are what each connection must have, as SQLite reads them back.
-var settings = []struct{ name, want string }{
+// setting is a pragma and its value, as SQLite reads it back.
+type setting struct{ name, want string }
+
+// settings are what each connection must have.
+var settings = []setting{
 	{"foreign_keys", "1"},
 	{"journal_mode", "wal"},
 	{"synchronous", "2"},      // FULL: a commit is on the disk
@@ -152,7 +155,7 @@ func open(path string, readOnly bool, n int) (*sql.DB, error) {
 	if readOnly {
 		query.Set("_txlock", "deferred")
 		query.Add("_pragma", "query_only(1)")
-		want = append(want[:len(want):len(want)], struct{ name, want string }{"query_only", "1"})
+		want = append(want[:len(want):len(want)], setting{"query_only", "1"})
 	}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
 	inner, err := sqlite.NewConnector(dsn.String())
@@ -168,7 +171,7 @@ func open(path string, readOnly bool, n int) (*sql.DB, error) {
 // connector hands out connections whose settings have been read back.
 type connector struct {
 	driver.Connector
-	want []struct{ name, want string }
+	want []setting
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -265,8 +268,14 @@ func prepare(ctx context.Context, db *sql.DB, queries []string) (map[string]*sql
 func (s *Store) Note(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
 	err := s.read[selectNote].QueryRowContext(ctx, key).Scan(&value)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, s.failed(ctx, "read a note", err)
+	}
+	if value == nil {
+		value = []byte{} // there, and empty
 	}
 	return value, nil
 }
