@@ -1,0 +1,337 @@
+// Package whatsapp is whatsmeow at the edge: it pairs a device, keeps it connected, hands
+// incoming messages to be stored before they are acknowledged, and sends.
+//
+// A message is acknowledged only after Options.Receive has returned nil, that is, when it is
+// durable; if it fails the message stays with WhatsApp's server and comes again with the next
+// connection, which the client then asks for. Permanent disconnects are states: they are kept
+// across restarts and never answered with a loop of connects.
+package whatsapp
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/proto/waCompanionReg"
+	"go.mau.fi/whatsmeow/store"
+
+	"wabot/internal/chat"
+	"wabot/internal/device"
+	"wabot/internal/mask"
+)
+
+// Devices is the container of device states, as sqlstore.Container has it.
+type Devices interface {
+	NewDevice() *store.Device
+	GetAllDevices(ctx context.Context) ([]*store.Device, error)
+}
+
+// Options are what a Client needs. All but PairPhone and HTTP are required.
+type Options struct {
+	Devices Devices
+	Notes   Notes
+	// Receive stores a message durably; the message is acknowledged when it returns nil. It must not
+	// use the network beyond its database.
+	Receive func(ctx context.Context, m chat.Message) error
+	// Show is told of each change of the state: pairing codes, connected, ended. It must not
+	// block for long.
+	Show func(State)
+	// PairPhone is the account's phone number in digits, to pair by code instead of by QR.
+	PairPhone string
+	// HTTP dials WhatsApp, nil for whatsmeow's own clients, which follow HTTPS_PROXY.
+	HTTP *http.Client
+	Log  *slog.Logger
+}
+
+// Client is the link of one device to WhatsApp.
+type Client struct {
+	Options
+
+	mu      sync.Mutex
+	state   State
+	changed chan struct{}     // closed at the next change of state
+	wm      *whatsmeow.Client // of the device in use, nil before Run
+	me      self
+	idKey   []byte
+	// answering counts the turns in work: while there are any the account shows as available.
+	answering int
+
+	// handlers are the event handlers under way.
+	handlers sync.WaitGroup
+	// refused asks for a reconnect, because a message was not taken.
+	refused chan struct{}
+	panics  map[string]int // by message ID
+}
+
+// New returns a client that does nothing until Run.
+func New(o Options) *Client {
+	return &Client{
+		Options: o,
+		state:   State{Phase: Starting, Since: time.Now()},
+		changed: make(chan struct{}),
+		refused: make(chan struct{}, 1),
+		panics:  map[string]int{},
+	}
+}
+
+// Name sets the name under which a device paired from now on shows in the phone's list of
+// linked devices. It concerns the whole process and must be called before any Run.
+func Name(name string) {
+	store.SetOSInfo(name, [3]uint32{1, 0, 0})
+	store.DeviceProps.PlatformType = waCompanionReg.DeviceProps_DESKTOP.Enum()
+}
+
+// UseNoiseRootKey makes the whole process trust another root of WhatsApp's transport
+// certificates, for tests against a simulated server. It must be called before any Run.
+func UseNoiseRootKey(key [32]byte) { whatsmeow.WACertPubKey = key }
+
+// State returns how the link is now.
+func (c *Client) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
+
+// set changes the state and shows it if that changed anything.
+func (c *Client) set(change func(*State)) {
+	c.mu.Lock()
+	before := c.state
+	change(&c.state)
+	if c.state.Phase != before.Phase {
+		c.state.Since = time.Now()
+	}
+	after := c.state
+	if after != before {
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+	c.mu.Unlock()
+	if after != before {
+		c.Show(after)
+	}
+}
+
+// WaitOnline returns once the client is logged in, or with the error of ctx.
+func (c *Client) WaitOnline(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		online, changed := c.state.Phase == Online, c.changed
+		c.mu.Unlock()
+		if online {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// use makes d the device of this client and builds the whatsmeow client for it.
+func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
+	device.Guard(d)
+	wm := whatsmeow.NewClient(d, newLogger(c.Log))
+	if c.HTTP != nil {
+		wm.SetWebsocketHTTPClient(c.HTTP)
+		wm.SetPreLoginHTTPClient(c.HTTP)
+		wm.SetMediaHTTPClient(c.HTTP)
+	}
+	wm.BackgroundEventCtx = ctx
+	wm.SynchronousAck = true
+	wm.EnableDecryptedEventBuffer = true
+	wm.AutomaticMessageRerequestFromPhone = true
+	wm.UseRetryMessageStore = true
+	wm.EnableAutoReconnect = true
+	wm.InitialAutoReconnect = true
+	wm.DisableLoginAutoReconnect = true
+	wm.ManualHistorySyncDownload = true
+	wm.SendReportingTokens = true
+	wm.AutoTrustIdentity = true
+	wm.AutoReconnectHook = func(err error) bool { return c.backoff(ctx, wm, err) }
+	// One retry receipt at a time: the guard can then tell their reads apart.
+	wm.SetMaxParallelRetryReceiptHandling(1)
+	// The sender sees two ticks once the bot has a message, whether or not it shows as online.
+	wm.SetForceActiveDeliveryReceipts(true)
+
+	mac := hmac.New(sha256.New, d.AdvSecretKey)
+	mac.Write([]byte("wabot message IDs"))
+	c.mu.Lock()
+	c.wm, c.idKey = wm, mac.Sum(nil)
+	c.mu.Unlock()
+	c.identify(d)
+	return wm
+}
+
+// identify takes over who we are from the device.
+func (c *Client) identify(d *store.Device) {
+	id, lid := d.GetJID(), d.GetLID()
+	c.mu.Lock()
+	c.me = self{pn: id.ToNonAD(), lid: lid.ToNonAD(), device: id.Device, sentByUs: c.sentByUs}
+	c.mu.Unlock()
+	if !id.IsEmpty() {
+		c.set(func(s *State) { s.Account = id.ToNonAD().String() })
+	}
+}
+
+func (c *Client) client() (*whatsmeow.Client, self) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wm, c.me
+}
+
+// The parts of a message ID of ours: the prefix of WhatsApp's web clients, random bytes, and a
+// check by which the bot knows its own messages again without keeping a list of them.
+const (
+	idPrefix = "3EB0"
+	idRandom = 6
+	idCheck  = 3
+)
+
+// NewID chooses the ID of an outgoing message.
+func (c *Client) NewID() string {
+	raw := make([]byte, idRandom, idRandom+idCheck)
+	rand.Read(raw)
+	return idPrefix + strings.ToUpper(hex.EncodeToString(append(raw, c.idMAC(raw)...)))
+}
+
+func (c *Client) idMAC(random []byte) []byte {
+	c.mu.Lock()
+	mac := hmac.New(sha256.New, c.idKey)
+	c.mu.Unlock()
+	mac.Write(random)
+	return mac.Sum(nil)[:idCheck]
+}
+
+// sentByUs reports whether id is one that NewID made for this device.
+func (c *Client) sentByUs(id string) bool {
+	digits, ok := strings.CutPrefix(id, idPrefix)
+	raw, err := hex.DecodeString(digits)
+	return ok && err == nil && len(raw) == idRandom+idCheck && hmac.Equal(raw[idRandom:], c.idMAC(raw[:idRandom]))
+}
+
+// backoff caps and spreads whatsmeow's waits between reconnects: it waits two seconds times
+// AutoReconnectErrors, without a limit of its own.
+func (c *Client) backoff(ctx context.Context, wm *whatsmeow.Client, err error) bool {
+	c.set(func(s *State) {
+		s.Phase, s.Reason, s.Next = Connecting, "WhatsApp cannot be reached", "wabot keeps trying; check the network if this lasts"
+	})
+	c.Log.Warn("connect to WhatsApp", "err", mask.Text(err.Error()), "tries", wm.AutoReconnectErrors)
+	const most = 30 * time.Second
+	wm.AutoReconnectErrors = min(wm.AutoReconnectErrors, int(most/(2*time.Second)))
+	return sleep(ctx, mathrand.N(time.Second)) == nil
+}
+
+// device returns the device of the store, a new one if it has none.
+func (c *Client) device(ctx context.Context) (*store.Device, error) {
+	all, err := c.Devices.GetAllDevices(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the device: %w", err)
+	}
+	switch len(all) {
+	case 0:
+		return c.Devices.NewDevice(), nil
+	case 1:
+		return all[0], nil
+	}
+	return nil, fmt.Errorf("the store holds %d devices, wabot drives one: start with a store of its own for each account", len(all))
+}
+
+// forget deletes every device from the store. whatsmeow does so too, at the same time, but only logs it
+// if it fails.
+func (c *Client) forget(ctx context.Context) error {
+	all, err := c.Devices.GetAllDevices(ctx)
+	if err != nil {
+		return fmt.Errorf("load the device to delete: %w", err)
+	}
+	for _, d := range all {
+		if err := d.Delete(ctx); err != nil {
+			return fmt.Errorf("delete the unlinked device: %w", err)
+		}
+	}
+	return nil
+}
+
+// version is WhatsApp's web version, as cached.
+type version struct {
+	Version store.WAVersionContainer `json:"version"`
+	At      time.Time                `json:"at"`
+}
+
+// refreshVersion sets the version that the client reports to WhatsApp: the cached one while it
+// is younger than age, else the newest. A failure is logged: the built-in version mostly still does.
+func (c *Client) refreshVersion(ctx context.Context, age time.Duration) {
+	var v version
+	ok, err := c.note(ctx, noteVersion, &v)
+	if err != nil {
+		c.Log.Warn("read WhatsApp's cached version", "err", err)
+	}
+	if !ok || time.Since(v.At) > age || time.Until(v.At) > age {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		latest, err := whatsmeow.GetLatestVersion(ctx, c.HTTP)
+		cancel()
+		switch {
+		case err == nil:
+			v = version{*latest, time.Now()}
+			c.setNote(ctx, noteVersion, v)
+		case !ok:
+			c.Log.Warn("look up WhatsApp's web version; going on with the built-in one", "err", err)
+			return
+		}
+	}
+	if store.GetWAVersion().LessThan(v.Version) {
+		store.SetWAVersion(v.Version)
+	}
+	c.Log.Debug("WhatsApp web version", "version", store.GetWAVersion().String())
+}
+
+// phoneSeen notes a sign of life of the account's phone, at most once an hour.
+func (c *Client) phoneSeen(ctx context.Context, at time.Time) {
+	last := c.State().PhoneSeen
+	if at.Sub(last) < time.Hour {
+		return
+	}
+	c.set(func(s *State) { s.PhoneSeen = at })
+	c.setNote(ctx, notePhone, at)
+}
+
+// sleep waits for d or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ErrOffline says that the client is not connected: try again later.
+var ErrOffline = errors.New("not connected to WhatsApp")
+
+// RefusedError says that WhatsApp's server refused a message for good.
+type RefusedError struct{ Code int }
+
+func (e *RefusedError) Error() string {
+	why := "refused"
+	switch e.Code {
+	case 463:
+		why = "the account may not start new chats now (reach-out limit)"
+	}
+	return fmt.Sprintf("WhatsApp refused the message with error %d: %s", e.Code, why)
+}
+
+// Permanent reports that sending again does not help.
+func (e *RefusedError) Permanent() bool { return true }

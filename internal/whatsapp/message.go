@@ -1,0 +1,184 @@
+package whatsapp
+
+import (
+	"fmt"
+	"strings"
+
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+
+	"wabot/internal/chat"
+)
+
+// self is the linked account: its addresses without a device, and the device that we are.
+type self struct {
+	pn, lid types.JID
+	device  uint16
+	// sentByUs reports whether a message ID is one that this bot chose.
+	sentByUs func(id string) bool
+}
+
+func (s self) is(j types.JID) bool {
+	return j.User != "" && (j.User == s.pn.User && j.Server == s.pn.Server || j.User == s.lid.User && j.Server == s.lid.Server)
+}
+
+// messageFrom turns an event into a message. The reason says why an event is not a message for us:
+// it is to be acknowledged and forgotten.
+func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
+	info := evt.Info
+	switch {
+	case info.Chat.Server == types.BroadcastServer:
+		return m, "status or broadcast"
+	case info.Chat.Server == types.NewsletterServer:
+		return m, "newsletter"
+	case info.Chat.Server != types.GroupServer && info.Chat.Server != types.DefaultUserServer && info.Chat.Server != types.HiddenUserServer:
+		return m, "neither a person nor a group"
+	case info.Category == "peer":
+		return m, "between the account's own devices"
+	case info.IsFromMe && info.Sender.Device == me.device, me.sentByUs != nil && me.sentByUs(info.ID):
+		return m, "the bot's own"
+	case evt.IsEdit || info.Edit != types.EditAttributeEmpty:
+		return m, "an edit or a revoke"
+	case evt.SourceWebMsg != nil && evt.UnavailableRequestID == "":
+		return m, "history"
+	}
+	c, ok := contentOf(evt.Message)
+	if !ok {
+		return m, "nothing to read"
+	}
+	m = chat.Message{
+		ID:        info.ID,
+		Name:      info.PushName,
+		Time:      info.Timestamp,
+		Text:      c.text,
+		Kind:      c.kind,
+		Group:     info.Chat.Server == types.GroupServer,
+		FromMe:    info.IsFromMe,
+		Mentioned: c.mentions(me),
+		Quoted:    c.quoted(me),
+	}
+	m.Sender, m.SenderAlt = address(info.Sender, info.SenderAlt)
+	if info.IsFromMe {
+		m.Sender, m.SenderAlt = address(me.lid, me.pn)
+	}
+	switch {
+	case m.Group:
+		m.Chat = info.Chat.ToNonAD().String()
+	case me.is(info.Chat.ToNonAD()):
+		m.Own = true
+		m.Chat, m.ChatAlt = address(me.lid, me.pn)
+	case info.IsFromMe:
+		m.Chat, m.ChatAlt = address(info.Chat, info.RecipientAlt)
+	default:
+		m.Chat, m.ChatAlt = address(info.Chat, info.SenderAlt)
+	}
+	return m, ""
+}
+
+// address returns a person's canonical address, the LID if it is known, and the other one.
+func address(a, b types.JID) (canonical, alt string) {
+	a, b = a.ToNonAD(), b.ToNonAD()
+	if a.Server != types.HiddenUserServer && b.Server == types.HiddenUserServer || a.User == "" {
+		a, b = b, a
+	}
+	if b.User == "" {
+		return a.String(), ""
+	}
+	return a.String(), b.String()
+}
+
+// content is what a person would see of a message.
+type content struct {
+	kind    chat.Kind
+	text    string
+	context *waE2E.ContextInfo
+}
+
+// contentOf reads a message that whatsmeow has unwrapped. It reports false for what is no
+// message to a person: reactions, protocol messages, poll votes, keys.
+func contentOf(msg *waE2E.Message) (content, bool) {
+	switch {
+	case msg == nil:
+		return content{}, false
+	case msg.Conversation != nil:
+		return content{chat.Text, msg.GetConversation(), nil}, true
+	case msg.ExtendedTextMessage != nil:
+		return content{chat.Text, msg.ExtendedTextMessage.GetText(), msg.ExtendedTextMessage.GetContextInfo()}, true
+	case msg.ImageMessage != nil:
+		return content{chat.Image, msg.ImageMessage.GetCaption(), msg.ImageMessage.GetContextInfo()}, true
+	case msg.AudioMessage != nil:
+		kind := chat.Audio
+		if msg.AudioMessage.GetPTT() {
+			kind = chat.Voice
+		}
+		return content{kind, "", msg.AudioMessage.GetContextInfo()}, true
+	case msg.VideoMessage != nil:
+		return content{chat.Video, msg.VideoMessage.GetCaption(), msg.VideoMessage.GetContextInfo()}, true
+	case msg.PtvMessage != nil:
+		return content{chat.Video, msg.PtvMessage.GetCaption(), msg.PtvMessage.GetContextInfo()}, true
+	case msg.DocumentMessage != nil:
+		text := msg.DocumentMessage.GetCaption()
+		if text == "" {
+			text = msg.DocumentMessage.GetFileName()
+		}
+		return content{chat.Document, text, msg.DocumentMessage.GetContextInfo()}, true
+	case msg.StickerMessage != nil:
+		return content{chat.Sticker, "", msg.StickerMessage.GetContextInfo()}, true
+	case msg.LocationMessage != nil:
+		l := msg.LocationMessage
+		text := fmt.Sprintf("%.5f, %.5f %s %s", l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetName(), l.GetAddress())
+		return content{chat.Location, strings.TrimSpace(text), l.GetContextInfo()}, true
+	case msg.LiveLocationMessage != nil:
+		l := msg.LiveLocationMessage
+		text := fmt.Sprintf("%.5f, %.5f %s", l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetCaption())
+		return content{chat.Location, strings.TrimSpace(text), l.GetContextInfo()}, true
+	case msg.ContactMessage != nil:
+		return content{chat.Contact, msg.ContactMessage.GetDisplayName(), msg.ContactMessage.GetContextInfo()}, true
+	case msg.ContactsArrayMessage != nil:
+		var names []string
+		for _, c := range msg.ContactsArrayMessage.GetContacts() {
+			names = append(names, c.GetDisplayName())
+		}
+		return content{chat.Contact, strings.Join(names, ", "), msg.ContactsArrayMessage.GetContextInfo()}, true
+	case msg.ButtonsResponseMessage != nil:
+		return content{chat.Text, msg.ButtonsResponseMessage.GetSelectedDisplayText(), msg.ButtonsResponseMessage.GetContextInfo()}, true
+	case msg.ListResponseMessage != nil:
+		return content{chat.Text, msg.ListResponseMessage.GetTitle(), msg.ListResponseMessage.GetContextInfo()}, true
+	case msg.TemplateButtonReplyMessage != nil:
+		return content{chat.Text, msg.TemplateButtonReplyMessage.GetSelectedDisplayText(), msg.TemplateButtonReplyMessage.GetContextInfo()}, true
+	}
+	for _, poll := range []*waE2E.PollCreationMessage{msg.PollCreationMessage, msg.PollCreationMessageV2, msg.PollCreationMessageV3} {
+		if poll != nil {
+			return content{chat.Other, poll.GetName(), poll.GetContextInfo()}, true
+		}
+	}
+	return content{}, false
+}
+
+// mentions reports whether the content mentions the account, under either address.
+func (c content) mentions(me self) bool {
+	for _, raw := range c.context.GetMentionedJID() {
+		if j, err := types.ParseJID(raw); err == nil && me.is(j.ToNonAD()) {
+			return true
+		}
+	}
+	return false
+}
+
+// quoted returns what the content quotes, or nil.
+func (c content) quoted(me self) *chat.Quoted {
+	if c.context.GetStanzaID() == "" {
+		return nil
+	}
+	q := &chat.Quoted{ID: c.context.GetStanzaID(), Kind: chat.Other}
+	if j, err := types.ParseJID(c.context.GetParticipant()); err == nil {
+		q.Sender = j.ToNonAD().String()
+		q.FromBot = me.is(j.ToNonAD()) && me.sentByUs != nil && me.sentByUs(q.ID)
+	}
+	evt := (&events.Message{RawMessage: c.context.GetQuotedMessage()}).UnwrapRaw()
+	if inner, ok := contentOf(evt.Message); ok {
+		q.Kind, q.Text = inner.kind, inner.text
+	}
+	return q
+}

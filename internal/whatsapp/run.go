@@ -1,0 +1,400 @@
+package whatsapp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+
+	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+
+	"wabot/internal/mask"
+)
+
+const (
+	// firstCode and nextCode are how long WhatsApp's own client shows the first pairing QR code of a
+	// connection and the ones after it.
+	firstCode = 60 * time.Second
+	nextCode  = 20 * time.Second
+	// codeLife is how long a pairing code works: as long as the connection that it was asked on.
+	codeLife = 160 * time.Second
+	// rounds of codes are shown one after the other; then the pauses between them grow.
+	rounds = 3
+	// watch is how often the link is looked at, deaf how long it may be down or silent before it is set up anew.
+	watch = 10 * time.Second
+	deaf  = 60 * time.Second
+)
+
+// Run pairs if the store has no device, connects, and keeps the link until ctx is done; then it
+// disconnects, waits for the handlers under way and returns nil. A link that does not come back
+// by itself is an *EndError.
+func (c *Client) Run(ctx context.Context) error {
+	end, wait, err := c.ended(ctx, time.Now())
+	switch {
+	case err != nil:
+		return err
+	case end != nil:
+		c.set(func(s *State) { s.Phase, s.Reason, s.Next = Ended, end.Reason, end.Next() })
+		return end
+	case wait > 0:
+		c.set(func(s *State) {
+			s.Phase, s.Reason = Waiting, "another copy of this session has replaced us repeatedly"
+			s.Next = fmt.Sprintf("stop the other copy; wabot connects again at %s", time.Now().Add(wait).Format(time.TimeOnly))
+		})
+		if sleep(ctx, wait) != nil {
+			return nil
+		}
+	}
+	var seen time.Time
+	if _, err := c.note(ctx, notePhone, &seen); err != nil {
+		return err
+	}
+	c.set(func(s *State) { s.PhoneSeen = seen })
+	c.refreshVersion(ctx, 24*time.Hour)
+	for round := 1; ; round++ {
+		d, err := c.device(ctx)
+		if err != nil {
+			return err
+		}
+		l := &link{Client: c, wm: c.use(ctx, d), events: make(chan any, 16), done: make(chan struct{}), round: round, paired: d.ID != nil}
+		l.wm.AddEventHandlerWithSuccessStatus(func(evt any) bool { return l.handle(ctx, evt) })
+		l.wm.PrePairCallback = func(types.JID, string, string) bool {
+			// A device that is saved but never got online is told apart by this at its first logout.
+			l.setNote(ctx, noteConnected, time.Time{})
+			return true
+		}
+		err = l.run(ctx)
+		l.wm.Disconnect()
+		close(l.done)
+		c.handlers.Wait()
+		if !errors.Is(err, errPairAgain) {
+			return err
+		}
+		if sleep(ctx, time.Second) != nil {
+			return nil
+		}
+	}
+}
+
+// link is the life of one whatsmeow client: from the first connect of a device to its end.
+type link struct {
+	*Client
+	wm *whatsmeow.Client
+	// events carries the events that change the link to run; done is closed when nobody reads it any more.
+	events chan any
+	done   chan struct{}
+
+	paired   bool        // the device has an account
+	codes    []string    // pairing QR codes not shown yet
+	first    bool        // the next code is the first of its connection
+	show     *time.Timer // when the next code is due
+	redial   *time.Timer // when to connect again by ourselves
+	tries    int         // connects by ourselves in a row
+	round    int         // rounds of pairing codes
+	down     time.Time   // since when we are not logged in, zero while we are
+	outdated bool        // the version was refused once and looked up anew
+}
+
+// run connects and follows the events until the link ends.
+func (l *link) run(ctx context.Context) error {
+	l.show, l.redial = stopped(), stopped()
+	defer l.show.Stop()
+	defer l.redial.Stop()
+	tick := time.NewTicker(watch)
+	defer tick.Stop()
+
+	l.down = time.Now()
+	l.connect(ctx)
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return nil
+		case evt := <-l.events:
+			err = l.follow(ctx, evt)
+		case <-l.show.C:
+			l.showCode(ctx)
+		case <-l.redial.C:
+			l.connect(ctx)
+		case <-l.refused:
+			// The server gives a refused message again on the next connection only.
+			l.wm.ResetConnection()
+		case <-tick.C:
+			l.look(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// connect opens the connection. What fails is tried again: by whatsmeow for a paired device that cannot
+// reach the server, by us otherwise.
+func (l *link) connect(ctx context.Context) {
+	l.redial.Stop()
+	if l.paired {
+		l.set(func(s *State) { s.Phase, s.Reason, s.Next = Connecting, "", "" })
+	}
+	l.first = true
+	err := l.wm.ConnectContext(ctx)
+	if err == nil || errors.Is(err, whatsmeow.ErrAlreadyConnected) || ctx.Err() != nil {
+		return
+	}
+	l.Log.Warn("connect to WhatsApp", "err", mask.Text(err.Error()))
+	l.again(30 * time.Minute)
+}
+
+// again connects later, the wait doubling from two seconds up to most.
+func (l *link) again(most time.Duration) {
+	wait := min(most, 2*time.Second<<min(l.tries, 16))
+	wait += mathrand.N(wait/4 + 1)
+	l.tries++
+	l.redial.Reset(wait)
+	l.set(func(s *State) {
+		s.Phase, s.Reason = Waiting, "WhatsApp cannot be reached or did not let us in"
+		s.Next = fmt.Sprintf("wabot tries again at %s", time.Now().Add(wait).Format(time.TimeOnly))
+	})
+}
+
+// look mends a link that is down without anyone working on it, or up and deaf.
+func (l *link) look(ctx context.Context) {
+	if !l.paired {
+		return
+	}
+	if l.wm.IsLoggedIn() && l.wm.IsConnected() {
+		l.down = time.Time{}
+		return
+	}
+	if l.down.IsZero() {
+		l.down = time.Now()
+	}
+	if time.Since(l.down) < deaf {
+		return
+	}
+	l.Log.Warn("not logged in for too long; connecting anew", "since", l.down.Format(time.RFC3339))
+	l.down = time.Now()
+	l.wm.Disconnect()
+	l.connect(ctx)
+}
+
+// follow acts on an event that changes the link.
+func (l *link) follow(ctx context.Context, evt any) error {
+	switch evt := evt.(type) {
+	case *events.QR:
+		l.codes = evt.Codes
+		if l.PairPhone != "" {
+			return l.pairByCode(ctx)
+		}
+		l.showCode(ctx)
+	case *events.PairSuccess:
+		l.show.Stop()
+		l.codes, l.paired = nil, true
+		l.identify(l.wm.Store)
+		l.Log.Info("paired; connecting as the new device", "account", mask.JID(evt.ID.String()))
+		l.set(func(s *State) {
+			s.Phase, s.Reason, s.Next, s.QR, s.Code, s.Expires = Connecting, "paired", "", "", "", time.Time{}
+		})
+		l.down = time.Now()
+	case *events.ManualLoginReconnect:
+		l.wm.Disconnect()
+		l.connect(ctx)
+	case *events.PairError:
+		l.Log.Error("pairing failed; starting over with a new code", "err", mask.Text(evt.Error.Error()))
+		return errPairAgain
+	case *events.PairPasskeyRequest:
+		l.set(func(s *State) {
+			s.Reason = "this account asks for a passkey, which only a browser can give"
+			s.Next = "turn the passkey off in WhatsApp's settings on the phone (Account, Passkeys), then scan a new code"
+		})
+	case *events.PairPasskeyConfirmation:
+		if evt.SkipHandoffUX {
+			if err := l.wm.SendPasskeyConfirmation(ctx); err != nil {
+				l.Log.Warn("confirm the passkey", "err", err)
+			}
+			return nil
+		}
+		l.set(func(s *State) {
+			s.Reason, s.Code = "the phone asks to compare a code", evt.Code
+			s.Next = "check that the phone shows the same code"
+		})
+	case *events.PairPasskeyError:
+		l.Log.Warn("passkey step of the pairing failed", "err", evt.Error)
+	case *events.QRScannedWithoutMultidevice:
+		l.set(func(s *State) {
+			s.Reason = "the phone that scanned has linked devices turned off"
+			s.Next = "update WhatsApp on the phone and scan again"
+		})
+	case *events.Connected:
+		l.connected(ctx)
+	case *events.Disconnected:
+		l.down = time.Now()
+		if !l.paired {
+			l.pause()
+			return nil
+		}
+		l.set(func(s *State) {
+			s.Phase, s.Reason, s.Next = Connecting, "the connection to WhatsApp broke", "wabot connects again by itself"
+		})
+	case *events.KeepAliveTimeout:
+		if time.Since(evt.LastSuccess) > deaf {
+			l.Log.Warn("no answer to pings; connecting anew", "since", evt.LastSuccess.Format(time.RFC3339))
+			l.wm.ResetConnection()
+		}
+	case *events.StreamError:
+		l.Log.Warn("WhatsApp closed the stream with an unknown code", "code", evt.Code)
+		l.down = time.Now()
+	case *events.ClientOutdated:
+		if !l.outdated {
+			l.outdated = true
+			l.Log.Warn("WhatsApp refuses our version; looking up the newest")
+			l.refreshVersion(ctx, 0)
+			l.wm.Disconnect()
+			l.connect(ctx)
+			return nil
+		}
+		return l.end(ctx, EndError{End: Outdated, Reason: "WhatsApp refuses this version of wabot", At: time.Now()})
+	case *events.StreamReplaced:
+		return l.end(ctx, EndError{End: Replaced, Reason: "another process connected with a copy of this session", At: time.Now()})
+	case *events.TemporaryBan:
+		now := time.Now()
+		expire := evt.Expire
+		if expire <= 0 {
+			expire = 24 * time.Hour
+		}
+		return l.end(ctx, EndError{End: Banned, Reason: "WhatsApp has banned this account for a time (" + evt.Code.String() + ")", At: now, Until: now.Add(expire + time.Minute)})
+	case *events.LoggedOut:
+		return l.loggedOut(ctx, evt)
+	case *events.ConnectFailure:
+		l.Log.Error("WhatsApp refuses the connection for a reason that is not known; trying again slowly", "reason", evt.Reason.String())
+		l.again(30 * time.Minute)
+	}
+	return nil
+}
+
+// loggedOut ends the link. A device that never was online had only half finished its pairing: it is
+// paired again.
+func (l *link) loggedOut(ctx context.Context, evt *events.LoggedOut) error {
+	if err := l.forget(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	var connected time.Time
+	if ok, err := l.note(ctx, noteConnected, &connected); err == nil && ok && connected.IsZero() {
+		l.Log.Warn("WhatsApp does not know the device whose pairing was cut off; pairing anew")
+		return errPairAgain
+	}
+	e := EndError{End: LoggedOut, Reason: "this device was unlinked, on the phone or by WhatsApp", At: time.Now()}
+	if evt.OnConnect && evt.Reason != events.ConnectFailureLoggedOut {
+		e.End, e.Reason = Locked, "WhatsApp has locked the account or unlinked all its devices ("+evt.Reason.String()+")"
+	}
+	return l.end(ctx, e)
+}
+
+// connected takes note of a login that went through.
+func (l *link) connected(ctx context.Context) {
+	l.tries, l.outdated, l.down = 0, false, time.Time{}
+	l.identify(l.wm.Store)
+	if l.State().Phase != Online {
+		l.setNote(ctx, noteConnected, time.Now())
+	}
+	if err := l.Notes.SetNote(ctx, noteEnd, nil); err != nil {
+		l.Log.Warn("clear the note of an earlier end", "err", err)
+	}
+	l.mu.Lock()
+	answering := l.answering > 0
+	l.mu.Unlock()
+	l.present(ctx, answering)
+	l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
+	if seen := l.State().PhoneSeen; !seen.IsZero() && time.Since(seen) > 12*24*time.Hour {
+		l.Log.Error("the phone has not been seen for long; WhatsApp unlinks its devices after 14 days: open WhatsApp on the phone", "last", seen.Format(time.RFC3339))
+	}
+}
+
+// showCode shows the next pairing QR code, or ends the round when there is none left.
+func (l *link) showCode(ctx context.Context) {
+	if len(l.codes) == 0 {
+		l.wm.Disconnect()
+		l.pause()
+		return
+	}
+	life := nextCode
+	if l.first {
+		life, l.first = firstCode, false
+	}
+	code := l.codes[0]
+	l.codes = l.codes[1:]
+	l.show.Reset(life)
+	l.set(func(s *State) {
+		s.Phase, s.Reason = Pairing, "not linked to an account yet"
+		s.Next = "on the phone: WhatsApp, Settings, Linked devices, Link a device; then point it at the code"
+		s.QR, s.Code, s.Expires = code, "", time.Now().Add(life)
+	})
+}
+
+// pairByCode asks for a pairing code and shows it.
+func (l *link) pairByCode(ctx context.Context) error {
+	code, err := l.wm.PairPhone(ctx, l.PairPhone, true, whatsmeow.PairClientChrome, "Chrome (Linux)")
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		l.Log.Error("ask WhatsApp for a pairing code: is PAIR_PHONE the account's number, with its country code?", "err", mask.Text(err.Error()))
+		l.wm.Disconnect()
+		l.again(30 * time.Minute)
+		return nil
+	}
+	l.codes = nil
+	l.show.Reset(codeLife)
+	l.set(func(s *State) {
+		s.Phase, s.Reason = Pairing, "not linked to an account yet"
+		s.Next = "on the phone: WhatsApp, Settings, Linked devices, Link a device, Link with phone number instead; then type the code"
+		s.QR, s.Code, s.Expires = "", code, time.Now().Add(codeLife)
+	})
+	return nil
+}
+
+// pause ends a round of codes that nobody used. The first rounds follow at once, the later ones after
+// growing pauses, so that a log is not flooded.
+func (l *link) pause() {
+	l.show.Stop()
+	l.codes = nil
+	if l.State().Phase != Pairing {
+		l.again(30 * time.Minute)
+		return
+	}
+	var wait time.Duration
+	if l.round >= rounds {
+		wait = min(time.Hour, time.Minute<<min(l.round-rounds, 10))
+	}
+	l.round++
+	l.redial.Reset(wait)
+	l.set(func(s *State) {
+		s.QR, s.Code, s.Expires = "", "", time.Time{}
+		if wait > 0 {
+			s.Phase, s.Reason = Pairing, "nobody has scanned the code"
+			s.Next = fmt.Sprintf("the next code is shown at %s; restart wabot to have one at once", time.Now().Add(wait).Format(time.TimeOnly))
+		}
+	})
+}
+
+// present tells WhatsApp whether the bot shows as online. It does while it answers: only then
+// do people see it type. Otherwise it does not, so that the phone goes on ringing for its owner.
+func (c *Client) present(ctx context.Context, available bool) {
+	wm, _ := c.client()
+	presence := types.PresenceUnavailable
+	if available {
+		presence = types.PresenceAvailable
+	}
+	// Without a push name, which a new device learns from the phone, there is no presence yet.
+	if err := wm.SendPresence(ctx, presence); err != nil && !errors.Is(err, whatsmeow.ErrNoPushName) {
+		c.Log.Debug("send presence", "err", mask.Text(err.Error()))
+	}
+}

@@ -1,0 +1,144 @@
+package whatsapp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
+
+	"wabot/internal/chat"
+	"wabot/internal/device"
+	"wabot/internal/mask"
+)
+
+const (
+	// conflicts is how often a send is repeated because a message came in from the same person meanwhile.
+	conflicts = 20
+	// typing is how often "typing" is renewed; WhatsApp's apps drop it after about 25 s.
+	typing = 8 * time.Second
+)
+
+// Send sends one part of a reply to a chat and returns once WhatsApp's server has taken it. With
+// quote the part quotes that message. Any error but a *RefusedError leaves the outcome open: send
+// the part again, with the same ID, and people see it once.
+func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.Message) error {
+	wm, me := c.client()
+	if wm == nil || !wm.IsLoggedIn() {
+		return ErrOffline
+	}
+	jid, err := types.ParseJID(to)
+	if err != nil {
+		return fmt.Errorf("send to a chat with a bad address: %w", err)
+	}
+	for try := 1; ; try++ {
+		sendCtx := device.Send(ctx)
+		_, err = wm.SendMessage(sendCtx, jid, textMessage(p.Text, quote, me), whatsmeow.SendRequestExtra{ID: p.ID})
+		if err == nil {
+			err = device.SendErr(sendCtx)
+		}
+		if !errors.Is(err, device.ErrConflict) || try == conflicts {
+			break
+		}
+		c.Log.Debug("a message came in during the send; sending again", "id", p.ID, "try", try)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, whatsmeow.ErrNotConnected), errors.Is(err, whatsmeow.ErrNotLoggedIn):
+		return ErrOffline
+	case errors.Is(err, whatsmeow.ErrServerReturnedError):
+		var code int
+		if _, scanErr := fmt.Sscanf(err.Error(), whatsmeow.ErrServerReturnedError.Error()+" %d", &code); scanErr == nil && (code == 463 || code == 403 || code == 401) {
+			return &RefusedError{Code: code}
+		}
+	}
+	return fmt.Errorf("send message: %s: %w", mask.Text(err.Error()), errSend)
+}
+
+// errSend stands for whatsmeow's errors, whose texts hold addresses.
+var errSend = errors.New("not known to have arrived")
+
+// textMessage builds a text, quoting a message or not.
+func textMessage(text string, quote *chat.Message, me self) *waE2E.Message {
+	if quote == nil {
+		return &waE2E.Message{Conversation: proto.String(text)}
+	}
+	return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
+		Text: proto.String(text),
+		ContextInfo: &waE2E.ContextInfo{
+			StanzaID:      proto.String(quote.ID),
+			Participant:   proto.String(quote.Sender),
+			QuotedMessage: &waE2E.Message{Conversation: proto.String(quote.Text)},
+		},
+	}}
+}
+
+// Typing shows the bot as typing in a chat until stop is called.
+func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
+	wm, _ := c.client()
+	jid, err := types.ParseJID(to)
+	if err != nil || wm == nil {
+		return func() {}
+	}
+	c.mu.Lock()
+	c.answering++
+	first := c.answering == 1
+	c.mu.Unlock()
+	if first {
+		c.present(ctx, true)
+	}
+	// The last word, "paused", must go out even when ctx is done by then.
+	show := func(ctx context.Context, s types.ChatPresence) {
+		if err := wm.SendChatPresence(ctx, jid, s, types.ChatPresenceMediaText); err != nil {
+			c.Log.Debug("show typing", "err", mask.Text(err.Error()))
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for show(ctx, types.ChatPresenceComposing); sleep(ctx, typing) == nil; {
+			show(ctx, types.ChatPresenceComposing)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		show(ctx, types.ChatPresencePaused)
+		c.mu.Lock()
+		c.answering--
+		last := c.answering == 0
+		c.mu.Unlock()
+		if last {
+			c.present(ctx, false)
+		}
+	}
+}
+
+// MarkRead shows messages of one chat as read. It is a courtesy: an error is only logged.
+func (c *Client) MarkRead(ctx context.Context, messages []chat.Message) {
+	wm, _ := c.client()
+	for _, m := range messages {
+		if wm == nil || m.FromMe {
+			continue
+		}
+		to, err := types.ParseJID(m.Chat)
+		if err != nil {
+			continue
+		}
+		sender, err := types.ParseJID(m.Sender)
+		if err != nil {
+			continue
+		}
+		if err := wm.MarkRead(ctx, []types.MessageID{m.ID}, time.Now(), to, sender); err != nil {
+			c.Log.Debug("mark as read", "id", m.ID, "err", mask.Text(err.Error()))
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package whatsapp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Phase is what the link to WhatsApp is doing.
+type Phase string
+
+// The phases of the link.
+const (
+	Starting   Phase = "starting"
+	Pairing    Phase = "pairing"
+	Connecting Phase = "connecting"
+	Online     Phase = "online"
+	Waiting    Phase = "waiting"
+	Ended      Phase = "ended"
+)
+
+// State is how the link is, for people and machines: what, why, and what happens or is to be
+// done next.
+type State struct {
+	Phase  Phase
+	Reason string
+	Next   string
+	Since  time.Time
+	// Account is the linked account's JID as text, empty before pairing.
+	Account string
+	// QR is the text of the pairing QR code on show, Code the pairing code; both are secrets
+	// until Expires.
+	QR      string
+	Code    string
+	Expires time.Time
+	// PhoneSeen is when the account's phone last gave a sign, zero if it never did. WhatsApp unlinks
+	// companions of a phone that is away for 14 days.
+	PhoneSeen time.Time
+}
+
+// End is a terminal state of the link: it does not come back without somebody's doing.
+type End string
+
+// The ends of a link.
+const (
+	// LoggedOut: the device was unlinked, on the phone or by WhatsApp (401).
+	LoggedOut End = "logged out"
+	// Locked: WhatsApp has locked or banned the account itself (403, 406).
+	Locked End = "locked"
+	// Banned: the account may not connect until a time (402).
+	Banned End = "banned"
+	// Outdated: WhatsApp refuses this version of the client, the newest known one too (405).
+	Outdated End = "outdated"
+	// Replaced: another process connected with a copy of this device's keys.
+	Replaced End = "replaced"
+)
+
+// EndError is the end of the link, as an error. It lasts across restarts as far as Until
+// says.
+type EndError struct {
+	End    End       `json:"end"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
+	// Until is when the next connect is allowed.
+	Until time.Time `json:"until"`
+	// Times counts how often this end came in a row, each within a day of the last.
+	Times int `json:"times"`
+}
+
+func (e *EndError) Error() string {
+	return fmt.Sprintf("%s: %s; %s", e.End, e.Reason, e.Next())
+}
+
+// Next says what to do about the end, in the operator's words.
+func (e *EndError) Next() string {
+	switch e.End {
+	case LoggedOut:
+		return "start wabot again and scan the QR code to link it anew"
+	case Locked:
+		return "open WhatsApp on the phone to see what it asks for, then start wabot again and link it anew"
+	case Banned:
+		return fmt.Sprintf("wabot will not connect before %s; start it again then, and send less", e.Until.Local().Format(time.RFC1123))
+	case Outdated:
+		return "update wabot to a newer release"
+	default:
+		return "stop the other copy (two processes must never use one session), then start wabot again"
+	}
+}
+
+// Notes keep small facts across restarts. Note returns nil for a key that was never set;
+// setting nil removes it.
+type Notes interface {
+	Note(ctx context.Context, key string) ([]byte, error)
+	SetNote(ctx context.Context, key string, value []byte) error
+}
+
+// The keys of our notes.
+const (
+	noteEnd       = "whatsapp.end"
+	noteVersion   = "whatsapp.version"
+	noteConnected = "whatsapp.connected"
+	notePhone     = "whatsapp.phone-seen"
+	noteDead      = "whatsapp.dead-letter."
+)
+
+// note reads the note key into v and reports whether there was one.
+func (c *Client) note(ctx context.Context, key string, v any) (bool, error) {
+	raw, err := c.Notes.Note(ctx, key)
+	if err != nil || raw == nil {
+		return false, err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return false, fmt.Errorf("read note %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// setNote stores v, and only logs an error: a note is a convenience to the next start.
+func (c *Client) setNote(ctx context.Context, key string, v any) {
+	raw, err := json.Marshal(v)
+	if err == nil {
+		err = c.Notes.SetNote(context.WithoutCancel(ctx), key, raw)
+	}
+	if err != nil {
+		c.Log.Warn("keep a fact for the next start", "note", key, "err", err)
+	}
+}
+
+// ended returns the end that forbids connecting at now, or nil. After a replacement the start
+// is only delayed: the operator has most likely stopped the other copy.
+func (c *Client) ended(ctx context.Context, now time.Time) (end *EndError, wait time.Duration, err error) {
+	var e EndError
+	ok, err := c.note(ctx, noteEnd, &e)
+	if err != nil || !ok || !now.Before(e.Until) {
+		return nil, 0, err
+	}
+	if e.End == Replaced {
+		return nil, e.Until.Sub(now), nil
+	}
+	return &e, 0, nil
+}
+
+// end notes the end of the link for the next start and returns it.
+func (c *Client) end(ctx context.Context, e EndError) error {
+	var last EndError
+	if ok, err := c.note(ctx, noteEnd, &last); err == nil && ok && last.End == e.End && e.At.Sub(last.At) < 24*time.Hour {
+		e.Times = last.Times
+	}
+	e.Times++
+	switch e.End {
+	case Replaced:
+		// The first restart is somebody's doing; a row of them is two supervisors fighting.
+		if e.Times > 1 {
+			e.Until = e.At.Add(min(15*time.Minute, time.Minute<<min(e.Times-2, 5)))
+		}
+	case Locked:
+		e.Until = e.At.Add(time.Hour)
+	case Outdated:
+		e.Until = e.At.Add(15 * time.Minute)
+	}
+	c.setNote(ctx, noteEnd, e)
+	c.set(func(s *State) { s.Phase, s.Reason, s.Next = Ended, e.Reason, e.Next() })
+	return &e
+}
+
+// errPairAgain says that a pairing came to nothing and a new one is to be started.
+var errPairAgain = errors.New("pairing did not finish")
