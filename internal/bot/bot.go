@@ -1,0 +1,207 @@
+// Package bot answers one turn: it decides who is answered, asks the model with the chat's
+// history, and sends the reply. What it wants sent is saved before it is sent, so that a turn
+// that is repeated after a crash sends the same messages again instead of others.
+package bot
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"wabot/internal/chat"
+	"wabot/internal/format"
+	"wabot/internal/inbox"
+	"wabot/internal/llm"
+	"wabot/internal/mask"
+)
+
+// Model completes a prompt. Its errors are *llm.Error.
+type Model interface {
+	Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error)
+}
+
+// Messenger sends to chats.
+type Messenger interface {
+	// NewID chooses the ID of an outgoing message.
+	NewID() string
+	// Send sends a part, quoting a message if that is not nil. Sending a part again is
+	// harmless: people see one message for each ID.
+	Send(ctx context.Context, chatJID string, p chat.Part, quote *chat.Message) error
+	// Typing shows the bot as typing until stop is called.
+	Typing(ctx context.Context, chatJID string) (stop func())
+	// MarkRead shows messages of one chat as read.
+	MarkRead(ctx context.Context, messages []chat.Message)
+}
+
+// Turns is the part of the inbox that a turn works with.
+type Turns interface {
+	History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error)
+	SaveReply(ctx context.Context, t *chat.Turn, r chat.Reply) error
+}
+
+// Options are what a Bot needs. All are required but Instructions and History.
+type Options struct {
+	Rules Rules
+	Model Model
+	Turns Turns
+	WA    Messenger
+	// Instructions are the system prompt.
+	Instructions string
+	// History is how many past turns the model is given.
+	History int
+	Log     *slog.Logger
+}
+
+// Bot answers turns. It is safe for concurrent use.
+type Bot struct {
+	Options
+	mu      sync.Mutex
+	refused map[string]bool
+}
+
+// New returns a bot.
+func New(o Options) *Bot { return &Bot{Options: o, refused: map[string]bool{}} }
+
+// partLimit is the length, in characters, that a message is split at. WhatsApp takes 65,536, but shows
+// "read more" long before.
+const partLimit = 4000
+
+// Answer answers a turn. An error means: try the turn again.
+func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
+	if t.Reply == nil {
+		if err := b.reply(ctx, &t); err != nil {
+			return err
+		}
+	}
+	return b.send(ctx, &t)
+}
+
+// reply makes the reply to t and saves it.
+func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
+	b.WA.MarkRead(ctx, t.Messages)
+	defer b.WA.Typing(ctx, t.Chat)()
+	begin := time.Now()
+	text, failure, err := b.text(ctx, t)
+	if err != nil {
+		return err
+	}
+	r := chat.Reply{Failure: failure}
+	for i, part := range format.Split(text, partLimit) {
+		r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: part, Quote: i == 0 && t.Last().Group})
+	}
+	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
+		return err
+	}
+	b.Log.Debug("reply saved", "chat", mask.JID(t.Chat), "parts", len(r.Parts), "took", time.Since(begin).Round(time.Millisecond))
+	return nil
+}
+
+// text returns what to answer. A failure of the model is answered too, in a sentence; its
+// cause is returned for the operator.
+func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err error) {
+	if text, ok := b.command(t); ok {
+		return text, "", nil
+	}
+	history, err := b.Turns.History(ctx, t.Chat, b.History)
+	if err != nil {
+		return "", "", err
+	}
+	c, err := b.Model.Complete(ctx, b.prompt(t, history))
+	if err != nil {
+		return b.apology(ctx, t, err)
+	}
+	if text := strings.TrimSpace(format.Markdown(c.Text)); text != "" {
+		return text, "", nil
+	}
+	return sorry[llm.BadAnswer], "the model's answer is empty", nil
+}
+
+// apology turns the model's error into a sentence for the chat and a line for the log. When the turn's time
+// is up, or the process is on its way out, it is the turn that failed and not the model.
+func (b *Bot) apology(ctx context.Context, t *chat.Turn, err error) (text, failure string, _ error) {
+	if ctx.Err() != nil {
+		return "", "", err
+	}
+	kind := llm.Unavailable
+	var e *llm.Error
+	if errors.As(err, &e) {
+		kind = e.Kind
+	}
+	level := slog.LevelWarn
+	switch kind {
+	case llm.Auth, llm.Quota, llm.ModelUnknown, llm.BadRequest:
+		level = slog.LevelError
+	}
+	b.Log.Log(ctx, level, "the model did not answer; the chat was told so", "chat", mask.JID(t.Chat), "cause", string(kind), "err", err)
+	return sorry[kind], err.Error(), nil
+}
+
+// sorry are the sentences for people in a chat, by what went wrong.
+var sorry = map[llm.Kind]string{
+	llm.Auth:         "Sorry, I am not set up correctly and cannot answer. Whoever runs me finds the reason in my log.",
+	llm.Quota:        "Sorry, my allowance is used up and I cannot answer. Whoever runs me finds the reason in my log.",
+	llm.ModelUnknown: "Sorry, I am not set up correctly and cannot answer. Whoever runs me finds the reason in my log.",
+	llm.BadRequest:   "Sorry, I am not set up correctly and cannot answer. Whoever runs me finds the reason in my log.",
+	llm.RateLimited:  "Sorry, I am asked too much at once right now. Please try again in a few minutes.",
+	llm.Unavailable:  "Sorry, I cannot reach my language model right now. Please try again in a few minutes.",
+	llm.Timeout:      "Sorry, that took too long. Please try again, perhaps with a shorter question.",
+	llm.BadAnswer:    "Sorry, I did not get a usable answer. Please try again or put it in other words.",
+	llm.Filtered:     "Sorry, I may not answer that: it goes against the content rules of my language model.",
+	llm.TooLong:      "Sorry, that is too long for me. Please send a shorter message.",
+}
+
+// gaveUp is said in a chat whose turn failed for a reason that is not the model's.
+const gaveUp = "Sorry, I could not answer your last message. Please send it again."
+
+// send sends the parts that are not known to be sent.
+func (b *Bot) send(ctx context.Context, t *chat.Turn) error {
+	last := t.Last()
+	for i, p := range t.Reply.Parts {
+		if p.Sent {
+			continue
+		}
+		var quote *chat.Message
+		if p.Quote {
+			quote = &last
+		}
+		if err := b.WA.Send(ctx, t.Chat, p, quote); err != nil {
+			if permanent(err) {
+				return inbox.Permanent(err)
+			}
+			return err
+		}
+		if i == len(t.Reply.Parts)-1 {
+			break // the turn ends here
+		}
+		r := *t.Reply
+		r.Parts = append([]chat.Part(nil), r.Parts...)
+		r.Parts[i].Sent = true
+		if err := b.Turns.SaveReply(ctx, t, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func permanent(err error) bool {
+	var p interface{ Permanent() bool }
+	return errors.As(err, &p) && p.Permanent()
+}
+
+// GiveUp says in the chat that its turn is given up, unless a reply may be there already or
+// cannot be sent.
+func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
+	if t.Reply != nil {
+		return nil
+	}
+	last := t.Last()
+	part := chat.Part{ID: b.WA.NewID(), Text: gaveUp, Quote: last.Group}
+	var quote *chat.Message
+	if part.Quote {
+		quote = &last
+	}
+	return b.WA.Send(ctx, t.Chat, part, quote)
+}
