@@ -1,0 +1,71 @@
+package app
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"wabot/internal/mask"
+	"wabot/internal/qr"
+	"wabot/internal/whatsapp"
+)
+
+// screen tells the operator how the link is: what to do goes to the terminal in full, what is
+// merely to know goes to the log.
+type screen struct {
+	out    io.Writer
+	log    *slog.Logger
+	prefix string
+
+	mu   sync.Mutex
+	last whatsapp.State
+	met  bool // who we are was said
+}
+
+func newScreen(out io.Writer, log *slog.Logger, prefix string) *screen {
+	return &screen{out: out, log: log, prefix: prefix}
+}
+
+// show tells of a state that differs from the last.
+func (s *screen) show(st whatsapp.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := s.last
+	s.last = st
+	switch {
+	case st.QR != "" && st.QR != last.QR:
+		s.pairing(st, "Link wabot to your WhatsApp account. On the phone:\n  WhatsApp > Settings > Linked devices > Link a device\nand point the phone at this code. It works until %s and is then replaced by another.\n", func(w io.Writer) {
+			// A pairing text is never too long for a QR code.
+			_ = qr.Write(w, st.QR, qr.Options{})
+		})
+	case st.Code != "" && st.Code != last.Code:
+		s.pairing(st, "Link wabot to your WhatsApp account. On the phone:\n  WhatsApp > Settings > Linked devices > Link a device > Link with phone number instead\nand type this code. It works until %s and is then replaced by another.\n", func(w io.Writer) {
+			fmt.Fprintf(w, "\n    %s\n\n", st.Code)
+		})
+	case st.Phase == whatsapp.Online && !s.met:
+		s.met = true
+		fmt.Fprintf(s.out, "Online as %s. To talk to the bot, write to yourself in WhatsApp; in the other chats that ALLOW names, begin with %s.\n", mask.JID(st.Account), s.prefix)
+	case st.Phase == last.Phase && st.Reason == last.Reason && st.Next == last.Next:
+	case st.Phase == whatsapp.Ended:
+		// Run returns it as an error, which is printed.
+	case st.Phase == whatsapp.Online:
+		s.log.Info("online again", "account", mask.JID(st.Account))
+	case st.Reason == "":
+		s.log.Debug("link", "state", string(st.Phase))
+	case st.Phase == whatsapp.Pairing:
+		fmt.Fprintf(s.out, "Not linked: %s; %s.\n", st.Reason, st.Next)
+	default:
+		s.log.Warn(st.Reason, "state", string(st.Phase), "next", st.Next)
+	}
+}
+
+// pairing prints what to do with a code, in one write so that log lines do not come between.
+func (s *screen) pairing(st whatsapp.State, text string, code func(io.Writer)) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "\n"+text, st.Expires.Local().Format(time.TimeOnly))
+	code(&b)
+	s.out.Write(b.Bytes())
+}
