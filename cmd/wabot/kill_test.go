@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"wabot/internal/app"
+	"wabot/internal/chat"
+)
+
+// wabot is the program as the stories run it: the real one, but that KILL_AT names a call of the store
+// at which it kills itself.
+func wabot() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdout: os.Stdout, Stderr: os.Stderr}
+	if at := os.Getenv("KILL_AT"); at != "" {
+		p.Around = func(s app.Store) app.Store { return deadly{s, at} }
+	}
+	err := app.Run(ctx, p)
+	if err != nil {
+		os.Stderr.WriteString("wabot: " + err.Error() + "\n")
+	}
+	os.Exit(app.ExitCode(err))
+}
+
+// deadly is a store that kills the process before or after one of its calls.
+type deadly struct {
+	app.Store
+	at string
+}
+
+func (d deadly) die(at string) {
+	if at == d.at {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+func (d deadly) Put(ctx context.Context, m chat.Message, now time.Time) error {
+	d.die("before Put")
+	err := d.Store.Put(ctx, m, now)
+	d.die("after Put")
+	return err
+}
+
+func (d deadly) Claim(ctx context.Context, now, until time.Time) (chat.Turn, error) {
+	t, err := d.Store.Claim(ctx, now, until)
+	if err == nil {
+		d.die("after Claim")
+	}
+	return t, err
+}
+
+func (d deadly) History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
+	h, err := d.Store.History(ctx, chatJID, n)
+	d.die("after History")
+	return h, err
+}
+
+func (d deadly) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error {
+	d.die("before SaveReply")
+	err := d.Store.SaveReply(ctx, t, r)
+	d.die("after SaveReply")
+	return err
+}
+
+func (d deadly) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
+	d.die("before Finish")
+	err := d.Store.Finish(ctx, t, now)
+	d.die("after Finish")
+	return err
+}
+
+// A kill at any step of one message costs neither the message nor a second answer.
+func TestKillBetweenSteps(t *testing.T) {
+	t.Parallel()
+	binary, err := exec.LookPath("wabot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{
+		"before Put", "after Put", "after Claim", "after History", "before SaveReply", "after SaveReply", "before Finish", "after Finish",
+	} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			ctx := withPatience(t)
+			w, err := newWorld(binary, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(w.close)
+			do := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
+				}
+			}
+			w.env = []string{"ALLOW=*"}
+			do(w.pair(ctx, "KILL_AT="+at))
+			alice := w.phone("alice")
+			_, err = alice.Say(ctx, w.owner.LID(), "!ai one")
+			do(err)
+			do(w.exits(-1))
+			do(w.start())
+			do(w.hear(ctx, "alice", w.owner.LID(), "You said: one"))
+			// A second question is answered after the first: what the first had left has come by now.
+			_, err = alice.Say(ctx, w.owner.LID(), "!ai two")
+			do(err)
+			do(w.hear(ctx, "alice", w.owner.LID(), "You said: two"))
+			if n := shown(alice, w.owner.LID(), "You said: one"); n != 1 {
+				t.Errorf("answered %d times", n)
+			}
+			do(w.stop())
+			for _, p := range w.problems() {
+				t.Error(p)
+			}
+		})
+	}
+}

@@ -1,0 +1,29 @@
+// Command wabot is a WhatsApp AI bot: a daemon that links to an account as a companion device
+// and answers its chats with a language model.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"wabot/internal/app"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	err := app.Run(ctx, app.Process{
+		Args:   os.Args[1:],
+		Getenv: os.Getenv,
+		Dotenv: ".env",
+		Stdout: os.Stdout,
+		Stderr: os.Stderr,
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wabot:", err)
+	}
+	os.Exit(app.ExitCode(err))
+}

@@ -1,0 +1,335 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.mau.fi/whatsmeow/types"
+
+	"wabot/internal/llmtest"
+	"wabot/internal/whatsapptest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"wabot": wabot})
+}
+
+// TestStories runs the scripts in testdata/stories: wabot as a process, against a simulated
+// WhatsApp and a model API. The commands of the scripts are described at their functions.
+func TestStories(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/stories",
+		Setup: func(env *testscript.Env) error {
+			binary, err := exec.LookPath("wabot")
+			if err != nil {
+				return err
+			}
+			w, err := newWorld(binary, env.WorkDir)
+			if err != nil {
+				return err
+			}
+			if raw, err := os.ReadFile(env.WorkDir + "/settings"); err == nil {
+				w.env = strings.Fields(string(raw))
+			}
+			env.Values["world"] = w
+			t := env.T()
+			env.Defer(func() {
+				if w.bot != nil {
+					t.Log("wabot's output:\n" + w.bot.output.String())
+				}
+				problems := w.problems()
+				w.close()
+				if len(problems) > 0 {
+					t.Fatal("broken promises:\n" + strings.Join(problems, "\n"))
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"start":  command(start),
+			"kill":   command(func(_ context.Context, w *world, _ []string) error { return w.kill() }),
+			"stop":   command(func(_ context.Context, w *world, _ []string) error { return w.stop() }),
+			"exits":  command(exits),
+			"online": command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
+			"says":   command(says),
+			"phone":  command(phone),
+			"model":  command(model),
+			"server": command(server),
+		},
+	})
+}
+
+// command makes a script command of a function; a script that fails says why.
+func command(f func(ctx context.Context, w *world, args []string) error) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		err := f(ctx, ts.Value("world").(*world), args)
+		if neg && err == nil {
+			ts.Fatalf("succeeded, but should not")
+		}
+		if !neg && err != nil {
+			ts.Fatalf("%v", err)
+		}
+	}
+}
+
+// start wabot [NAME=VALUE...]: runs wabot, with more settings.
+func start(_ context.Context, w *world, args []string) error { return w.start(args...) }
+
+// exits CODE [PATTERN]: wabot exits by itself with the code, and its output matches.
+func exits(ctx context.Context, w *world, args []string) error {
+	code, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	if err := w.exits(code); err != nil {
+		return err
+	}
+	return says(ctx, w, args[1:])
+}
+
+// says PATTERN...: wabot's output since its start comes to match each regular expression.
+func says(ctx context.Context, w *world, args []string) error {
+	for _, pattern := range args {
+		if err := w.says(ctx, pattern); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// phone PERSON ACT ...: a person does or sees something on their phone. "in GROUP" or "to PERSON" after the
+// arguments names a chat other than the one with the bot.
+//
+//	scans | types-code | unlinks | goes-offline | comes-online
+//	creates GROUP PERSON...
+//	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
+//	hears TEXT: one more message with that text is shown
+//	shows N TEXT: exactly so many are shown now
+//	sees-typing | sees-typing-end | sees-read TEXT: of an own message | sees-quote TEXT: the message with TEXT quotes one of the person's
+func phone(ctx context.Context, w *world, args []string) error {
+	name, act, args := args[0], args[1], args[2:]
+	switch act {
+	case "scans":
+		return w.scan(ctx, name)
+	case "types-code":
+		return w.enterCode(ctx, name)
+	}
+	p := w.phone(name)
+	switch act {
+	case "unlinks":
+		p.Unlink(w.device)
+		return nil
+	case "goes-offline":
+		p.Offline()
+		return nil
+	case "comes-online":
+		p.Online()
+		return nil
+	case "creates":
+		members := []types.JID{}
+		for _, m := range args[1:] {
+			members = append(members, w.phone(m).LID())
+		}
+		group, err := p.Group(ctx, args[0], members...)
+		w.groups[args[0]] = group
+		return err
+	}
+	chat := w.with(name)
+	if n := len(args); n >= 2 {
+		switch args[n-2] {
+		case "in":
+			chat, args = w.groups[args[n-1]], args[:n-2]
+		case "to":
+			chat, args = w.phone(args[n-1]).LID(), args[:n-2]
+		}
+	}
+	switch act {
+	case "says":
+		_, err := p.Say(ctx, chat, args[0])
+		return err
+	case "says-long":
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		_, err = p.Say(ctx, chat, strings.TrimSpace(strings.Repeat("long ", n)))
+		return err
+	case "mentions":
+		_, err := p.Send(ctx, chat, whatsapptest.Draft{Text: "@" + w.owner.LID().User + " " + args[0], Mentions: []types.JID{w.owner.LID()}})
+		return err
+	case "replies":
+		all := p.Messages(chat)
+		i := slices.IndexFunc(all, func(m whatsapptest.Received) bool { return !m.FromMe || m.Device != 0 })
+		if i < 0 {
+			return fmt.Errorf("%s has nothing to reply to", name)
+		}
+		_, err := p.Send(ctx, chat, whatsapptest.Draft{Text: args[0], Quote: &all[i]})
+		return err
+	case "hears":
+		return w.hear(ctx, name, chat, args[0])
+	case "shows":
+		want, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		if got := shown(p, chat, args[1]); got != want {
+			return fmt.Errorf("%s shows %q %d times, want %d", name, args[1], got, want)
+		}
+		return nil
+	case "sees-typing":
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool { return p.Typed(chat) > 0 })
+	case "sees-typing-end":
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool { return p.Typed(chat) > 0 && !p.Typing(chat) })
+	case "sees-read":
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
+				_, read := p.Receipts(m.ID)
+				return m.Text == args[0] && read
+			})
+		})
+	case "sees-quote":
+		all := p.Messages(chat)
+		for _, m := range all {
+			if m.Text == args[0] {
+				i := slices.IndexFunc(all, func(q whatsapptest.Received) bool { return q.ID == m.QuotedID && q.FromMe })
+				if i < 0 {
+					return fmt.Errorf("%q quotes %q, none of %s's messages", m.Text, m.QuotedText, name)
+				}
+				return nil
+			}
+		}
+		return fmt.Errorf("%s shows no %q", name, args[0])
+	}
+	return fmt.Errorf("a phone cannot %q", act)
+}
+
+// faults are the ways a model fails, by the names that scripts give them.
+var faults = map[string]llmtest.Kind{
+	"bad-key": llmtest.BadKey, "rate-limited": llmtest.RateLimited, "no-quota": llmtest.NoQuota, "internal": llmtest.Internal,
+	"overloaded": llmtest.Overloaded, "too-long": llmtest.TooLong, "hangs": llmtest.Hang, "html": llmtest.HTML, "broken-json": llmtest.BrokenJSON,
+	"hangs-in-stream": llmtest.HangStream, "cuts-stream": llmtest.CutStream, "empty": llmtest.Empty, "filtered": llmtest.FilterStream,
+}
+
+// model ACT ...: what the model API does from now on.
+//
+//	answers TEXT | echoes | down | up | asked N: has had N requests in all
+//	FAULT [TIMES]: fails, for the next so many requests or all of them | works
+func model(ctx context.Context, w *world, args []string) error {
+	act, args := args[0], args[1:]
+	switch act {
+	case "answers", "echoes":
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.answer = nil
+		if act == "answers" {
+			w.answer = func(llmtest.Request) string { return args[0] }
+		}
+		return nil
+	case "down":
+		w.model.Down()
+		return nil
+	case "up":
+		return w.model.Up()
+	case "works":
+		w.model.Fail(llmtest.Fault{})
+		return nil
+	case "asked":
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		if _, err := w.model.WaitRequest(ctx, n); err != nil {
+			return err
+		}
+		if got := len(w.model.Requests()); got != n {
+			return fmt.Errorf("the model was asked %d times, want %d", got, n)
+		}
+		return nil
+	}
+	kind, ok := faults[act]
+	if !ok {
+		return fmt.Errorf("a model cannot %q", act)
+	}
+	f := llmtest.Fault{Kind: kind, After: 1}
+	if len(args) > 0 {
+		n, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		f.Times = n
+	}
+	if kind == llmtest.RateLimited {
+		f.RetryAfter = time.Hour
+	}
+	w.model.Fail(f)
+	return nil
+}
+
+// server ACT ...: what WhatsApp's server does to the bot.
+//
+//	drops | replaces | stream-error CODE | down | up | stalls | unstalls
+//	refuses REASON [CODE SECONDS]: every login from now on | refuses-once REASON | accepts
+//	loses-ack | drops-after | drops-before | rejects: the fate of the bot's next message
+//	repeats PERSON TEXT: delivers a message of the person to the bot again
+func server(ctx context.Context, w *world, args []string) error {
+	s, act, args := &w.whatsapp, args[0], args[1:]
+	numbers := make([]int, 3)
+	for i, a := range args[:min(len(args), len(numbers))] {
+		numbers[i], _ = strconv.Atoi(a)
+	}
+	failure := whatsapptest.Failure{Reason: numbers[0], Code: numbers[1], Expire: time.Duration(numbers[2]) * time.Second}
+	switch act {
+	case "drops":
+		s.Drop(w.device)
+	case "replaces":
+		s.Replace(w.device)
+	case "stream-error":
+		s.StreamError(w.device, numbers[0])
+	case "down", "up":
+		s.SetDown(act == "down")
+	case "stalls":
+		s.Stall(w.device)
+	case "unstalls":
+		s.Unstall(w.device)
+	case "refuses":
+		s.FailEveryLogin(w.device, failure)
+	case "refuses-once":
+		s.FailLogins(w.device, failure)
+	case "accepts":
+		s.FailEveryLogin(w.device, whatsapptest.Failure{})
+	case "loses-ack":
+		s.FateOfNext(w.device, whatsapptest.LoseAck)
+	case "drops-after":
+		s.FateOfNext(w.device, whatsapptest.DropAfter)
+	case "drops-before":
+		s.FateOfNext(w.device, whatsapptest.DropBefore)
+	case "rejects":
+		s.FateOfNext(w.device, whatsapptest.Reject)
+	case "logins":
+		return s.WaitLogins(ctx, w.device, numbers[0])
+	case "repeats":
+		for _, m := range w.phone(args[0]).AllMessages() {
+			if m.Text == args[1] && m.FromMe {
+				if !s.Duplicate(w.device, m.ID) {
+					return fmt.Errorf("the bot was never sent %q", args[1])
+				}
+				return nil
+			}
+		}
+		return fmt.Errorf("%s has not said %q", args[0], args[1])
+	default:
+		return fmt.Errorf("a server cannot %q", act)
+	}
+	return nil
+}

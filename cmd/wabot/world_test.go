@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.mau.fi/whatsmeow/types"
+
+	"wabot/internal/llmtest"
+	"wabot/internal/qr/qrtest"
+	"wabot/internal/whatsapptest"
+)
+
+// patience bounds each wait of a story. It is only reached by a story that fails.
+const patience = 60 * time.Second
+
+// world is a simulated WhatsApp with its phones, a model API, and one wabot as a process of
+// its own.
+type world struct {
+	whatsapp whatsapptest.Server
+	model    llmtest.Server
+	phones   map[string]*whatsapptest.Phone
+	groups   map[string]types.JID
+	heard    map[string]int // by phone, chat and text
+	owner    *whatsapptest.Phone
+	device   types.JID // of the bot, once it is paired
+
+	binary string
+	env    []string // of wabot, beside what leads it into this world
+	dir    string
+
+	mu     sync.Mutex
+	answer func(llmtest.Request) string
+
+	bot *process
+}
+
+// process is one run of wabot.
+type process struct {
+	cmd    *exec.Cmd
+	output transcript
+	exited chan struct{}
+}
+
+// transcript is what a process has written, and says when there is more.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{}
+}
+
+func (t *transcript) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.more)
+	t.more = make(chan struct{})
+	return t.text.Write(b)
+}
+
+func (t *transcript) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.text.String()
+}
+
+// wait returns what find makes of the output once it is something.
+func (p *process) wait(ctx context.Context, what string, find func(output string) (string, bool)) (string, error) {
+	for {
+		p.output.mu.Lock()
+		output, more := p.output.text.String(), p.output.more
+		p.output.mu.Unlock()
+		if found, ok := find(output); ok {
+			return found, nil
+		}
+		select {
+		case <-more:
+		case <-p.exited:
+			if found, ok := find(p.output.String()); ok {
+				return found, nil
+			}
+			return "", fmt.Errorf("wabot exited (%v) before %s", p.cmd.ProcessState, what)
+		case <-ctx.Done():
+			return "", fmt.Errorf("wait for %s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// newWorld starts the servers. close ends them and the bot.
+func newWorld(binary, dir string) (*world, error) {
+	w := &world{
+		phones: map[string]*whatsapptest.Phone{}, groups: map[string]types.JID{}, heard: map[string]int{},
+		binary: binary, dir: dir,
+	}
+	w.model.Answer = func(r llmtest.Request) string {
+		w.mu.Lock()
+		answer := w.answer
+		w.mu.Unlock()
+		if answer != nil {
+			return answer(r)
+		}
+		return llmtest.Echo(r)
+	}
+	return w, errors.Join(w.whatsapp.Start(), w.model.Start())
+}
+
+func (w *world) close() {
+	if w.bot != nil {
+		w.bot.cmd.Process.Kill()
+		<-w.bot.exited
+	}
+	w.model.Close()
+	w.whatsapp.Close()
+}
+
+// problems are the promises that were broken in this world, whatever the story was.
+func (w *world) problems() (all []string) {
+	for _, p := range w.whatsapp.Phones() {
+		for _, f := range p.Failures() {
+			all = append(all, fmt.Sprintf("phone of %s: %s", p.Name(), f))
+		}
+	}
+	for _, u := range w.whatsapp.Unknown() {
+		all = append(all, "the simulated server does not know "+u)
+	}
+	for _, l := range w.whatsapp.Logins() {
+		if l.Overlap {
+			all = append(all, fmt.Sprintf("device %s logged in while it was logged in", l.Device))
+		}
+	}
+	return all
+}
+
+// start runs wabot, with more in its environment.
+func (w *world) start(more ...string) error {
+	ca, err := w.whatsapp.CAFile(w.dir)
+	if err != nil {
+		return err
+	}
+	root := whatsapptest.RootKey()
+	cmd := exec.Command(w.binary)
+	cmd.Dir = w.dir
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
+		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
+		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"),
+		"LOG_LEVEL=debug", "LOG_FORMAT=text",
+	}, append(w.env, more...)...)
+	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &p.output, &p.output
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		defer close(p.exited)
+		cmd.Wait()
+	}()
+	w.bot = p
+	return nil
+}
+
+// kill kills wabot where it stands and waits until it is gone.
+func (w *world) kill() error {
+	w.bot.cmd.Process.Kill()
+	return w.exits(-1)
+}
+
+// stop asks wabot to stop and checks that it does so in order and soon.
+func (w *world) stop() error {
+	w.bot.cmd.Process.Signal(syscall.SIGTERM)
+	return w.exits(0)
+}
+
+// exits waits for wabot to exit with a code; -1 is the death by a signal.
+func (w *world) exits(code int) error {
+	select {
+	case <-w.bot.exited:
+	case <-time.After(patience):
+		return errors.New("wabot does not exit")
+	}
+	if got := w.bot.cmd.ProcessState.ExitCode(); got != code {
+		return fmt.Errorf("wabot exited with %d, want %d", got, code)
+	}
+	return nil
+}
+
+// online waits until the running wabot says that it is.
+func (w *world) online(ctx context.Context) error {
+	return w.says(ctx, `Online as `)
+}
+
+// says waits for output of the running wabot that matches a pattern.
+func (w *world) says(ctx context.Context, pattern string) error {
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return err
+	}
+	_, err = w.bot.wait(ctx, pattern, func(output string) (string, bool) { return "", re.MatchString(output) })
+	return err
+}
+
+// phone returns the phone of a person, who gets one when first named.
+func (w *world) phone(name string) *whatsapptest.Phone {
+	p := w.phones[name]
+	if p == nil {
+		p = w.whatsapp.NewPhone(name)
+		w.phones[name] = p
+	}
+	return p
+}
+
+// scan lets a person scan the QR code on wabot's screen, which makes them the owner.
+func (w *world) scan(ctx context.Context, name string) error {
+	text, err := w.bot.wait(ctx, "a QR code", func(output string) (string, bool) {
+		text, err := qrtest.Read(output)
+		return text, err == nil
+	})
+	if err != nil {
+		return err
+	}
+	w.owner = w.phone(name)
+	w.device, err = w.owner.Scan(ctx, text)
+	return err
+}
+
+var pairingCode = regexp.MustCompile(`\b[1-9A-HJ-NP-TV-Z]{4}-[1-9A-HJ-NP-TV-Z]{4}\b`)
+
+// enterCode lets a person type the pairing code on wabot's screen.
+func (w *world) enterCode(ctx context.Context, name string) error {
+	code, err := w.bot.wait(ctx, "a pairing code", func(output string) (string, bool) {
+		code := pairingCode.FindString(output)
+		return code, code != ""
+	})
+	if err != nil {
+		return err
+	}
+	w.owner = w.phone(name)
+	w.device, err = w.owner.EnterCode(ctx, code)
+	return err
+}
+
+// pair starts wabot for a new owner and waits until it is online.
+func (w *world) pair(ctx context.Context, more ...string) error {
+	if err := w.start(more...); err != nil {
+		return err
+	}
+	if err := w.scan(ctx, "owner"); err != nil {
+		return err
+	}
+	return w.online(ctx)
+}
+
+// with is the chat that a person has with the bot.
+func (w *world) with(string) types.JID { return w.owner.LID() }
+
+// shown counts the messages with a text that others, or the bot in the owner's own chat, have sent to a phone.
+func shown(p *whatsapptest.Phone, chat types.JID, text string) (n int) {
+	for _, m := range p.Messages(chat) {
+		if m.Text == text && (!m.FromMe || m.Device != 0) {
+			n++
+		}
+	}
+	return n
+}
+
+// hear waits until a phone shows a text once more than it was heard before.
+func (w *world) hear(ctx context.Context, name string, chat types.JID, text string) error {
+	p := w.phone(name)
+	key := name + "\x00" + chat.String() + "\x00" + text
+	want := w.heard[key] + 1
+	err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return shown(p, chat, text) >= want })
+	if err != nil {
+		var all []string
+		for _, m := range p.Messages(chat) {
+			all = append(all, fmt.Sprintf("%q", m.Text))
+		}
+		return fmt.Errorf("%s does not hear %q, only %s: %w", name, text, strings.Join(all, ", "), err)
+	}
+	w.heard[key] = want
+	return nil
+}
+
+// withPatience is the context of one step.
+func withPatience(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
