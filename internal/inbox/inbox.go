@@ -45,6 +45,9 @@ type Options struct {
 	// Ready, if set, waits until turns can be answered: nothing is claimed, and no attempt counted,
 	// before it returns nil. It returns an error once ctx ends; another ends Run.
 	Ready func(ctx context.Context) error
+	// Drain is how long turns in flight may go on once Run was asked to stop; 5 seconds by
+	// default. One that is cut off then is tried again after the restart.
+	Drain time.Duration
 	// GiveUp, if set, tells the user that t, for which no reply was saved, will not be answered.
 	// It is called before the turn is marked; a crash in between may call it again, after
 	// which it should find what it did before. Its error is logged and changes nothing.
@@ -72,6 +75,7 @@ func New(store Store, opts Options, log *slog.Logger) *Inbox {
 	setDefault(&opts.MaxAge, 24*time.Hour)
 	setDefault(&opts.MinBackoff, 2*time.Second)
 	setDefault(&opts.MaxBackoff, 5*time.Minute)
+	setDefault(&opts.Drain, 5*time.Second)
 	return &Inbox{store: store, opts: opts, log: log, wake: make(chan struct{}, 1), replies: map[string]*chat.Reply{}}
 }
 
@@ -147,7 +151,7 @@ func (b *Inbox) rouse() {
 }
 
 // Run claims turns and has them answered until ctx ends. Then it claims no more, lets
-// the turns in flight end, for which their leases leave time, and returns nil. The process that calls it must be the
+// the turns in flight end, for as long as Options.Drain allows, and returns nil. The process that calls it must be the
 // only one that drives the device: turns that a killed predecessor held are taken over at once.
 //
 // An answer finishes its turn by returning nil. After ErrLeaseLost the turn is another's; after
@@ -155,6 +159,9 @@ func (b *Inbox) rouse() {
 func (b *Inbox) Run(ctx context.Context, answer func(ctx context.Context, t chat.Turn) error) error {
 	var turns sync.WaitGroup
 	defer turns.Wait()
+	// What ends at the end of the drain is the answering; the turns are then still settled.
+	answering, cut := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(b.opts.Drain, cut) })
 	free := make(chan struct{}, b.opts.Workers)
 	store := outage{log: b.log}
 	for !store.try(ctx, "release the leases", func() error { return b.store.Release(ctx) }) {
@@ -178,7 +185,7 @@ func (b *Inbox) Run(ctx context.Context, answer func(ctx context.Context, t chat
 		turns.Go(func() {
 			defer b.rouse() // the chat may have more
 			defer func() { <-free }()
-			b.run(context.WithoutCancel(ctx), t, answer)
+			b.run(answering, t, answer)
 		})
 	}
 }
@@ -228,8 +235,9 @@ func (b *Inbox) rest(ctx context.Context, next time.Time) {
 	}
 }
 
-// run answers one turn and decides what becomes of it.
-func (b *Inbox) run(ctx context.Context, t chat.Turn, answer func(context.Context, chat.Turn) error) {
+// run answers one turn, until answering ends, and decides what becomes of it.
+func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.Context, chat.Turn) error) {
+	ctx := context.WithoutCancel(answering)
 	log := b.log.With("chat", mask.JID(t.Chat), "attempt", t.Attempt)
 	log.Debug("Answering", "messages", len(t.Messages))
 	defer b.forget(t.Lease)
@@ -239,7 +247,7 @@ func (b *Inbox) run(ctx context.Context, t chat.Turn, answer func(context.Contex
 		// Earlier attempts ended with the process: this turn may be what kills it.
 		err = Permanent(fmt.Errorf("%d attempts ended without a result", t.Attempt-1))
 	} else {
-		err = guarded(ctx, log, func(ctx context.Context) error {
+		err = guarded(answering, log, func(ctx context.Context) error {
 			ctx, cancel := context.WithDeadline(ctx, t.Until.Add(-b.opts.Lease/10))
 			defer cancel()
 			return answer(ctx, t)
@@ -256,6 +264,11 @@ func (b *Inbox) run(ctx context.Context, t chat.Turn, answer func(context.Contex
 		})
 	case errors.Is(err, ErrLeaseLost):
 		log.Warn("Another took the turn over; its work is theirs now")
+	case answering.Err() != nil:
+		log.Info("The turn was cut off by the stop; it is answered after the restart")
+		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {
+			return b.store.Retry(ctx, t, time.Now())
+		})
 	case b.hopeless(t, err):
 		b.giveUp(ctx, log, t, err)
 	default:
