@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,6 +74,12 @@ func (w *world) run(answer func(context.Context, chat.Turn) error) {
 	ctx, stop := context.WithCancel(w.t.Context())
 	w.stop, w.ended = stop, make(chan error, 1)
 	go func() { w.ended <- w.box.Run(ctx, answer) }()
+}
+
+// pass lets time go by, and what happens in it end.
+func (w *world) pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // end stops Run and waits for its return.
@@ -172,7 +179,7 @@ func TestAnswersAtOnceAndThenRests(t *testing.T) {
 		synctest.Wait()
 		w.wantDepth(0)
 		before := f.count("Claim")
-		time.Sleep(10*time.Minute + time.Second)
+		w.pass(10*time.Minute + time.Second)
 		if n := f.count("Claim") - before; n > 10 {
 			t.Errorf("%d claims in 10 idle minutes", n)
 		}
@@ -225,9 +232,9 @@ func TestOneChatInOrderDifferentChatsAtOnce(t *testing.T) {
 			for c := range 5 {
 				w.put(fmt.Sprintf("%d@lid", c), id)
 			}
-			time.Sleep(300 * time.Millisecond)
+			w.pass(300 * time.Millisecond)
 		}
-		time.Sleep(20 * time.Second)
+		w.pass(20 * time.Second)
 		w.wantDepth(0)
 		for c := range 5 {
 			if got := order[fmt.Sprintf("%d@lid", c)]; !slices.Equal(got, want) {
@@ -266,7 +273,7 @@ func TestBacksOffAndGivesUp(t *testing.T) {
 			return cause
 		})
 		w.put(alice, "a")
-		time.Sleep(time.Hour)
+		w.pass(time.Hour)
 		if len(tries) != 8 {
 			t.Fatalf("%d tries, want 8", len(tries))
 		}
@@ -308,7 +315,7 @@ func TestErrorNamesItsDelay(t *testing.T) {
 			return nil
 		})
 		w.put(alice, "a")
-		time.Sleep(time.Hour)
+		w.pass(time.Hour)
 		if len(tries) != 2 || tries[1].Sub(tries[0]) != 17*time.Minute {
 			t.Errorf("tries at %v", tries)
 		}
@@ -325,7 +332,7 @@ func TestPermanentErrorIsNotTriedAgain(t *testing.T) {
 			return fmt.Errorf("send: %w", inbox.Permanent(errors.New("no such chat")))
 		})
 		w.put(alice, "a")
-		time.Sleep(time.Hour)
+		w.pass(time.Hour)
 		if tries != 1 || told != 1 || len(w.store.Failures(alice)) != 1 {
 			t.Errorf("%d tries, told %d times, failures %v", tries, told, w.store.Failures(alice))
 		}
@@ -335,10 +342,10 @@ func TestPermanentErrorIsNotTriedAgain(t *testing.T) {
 func TestOldTurnIsTriedOnceMore(t *testing.T) {
 	bubble(t, inbox.Options{MaxAge: time.Hour}, func(t *testing.T, w *world) {
 		w.put(alice, "a")
-		time.Sleep(2 * time.Hour)
+		w.pass(2 * time.Hour)
 		tries := 0
 		w.run(func(context.Context, chat.Turn) error { tries++; return errDown })
-		time.Sleep(time.Hour)
+		w.pass(time.Hour)
 		if tries != 1 || len(w.store.Failures(alice)) != 1 {
 			t.Errorf("%d tries, failures %v", tries, w.store.Failures(alice))
 		}
@@ -359,7 +366,7 @@ func TestPanicIsAnError(t *testing.T) {
 			return nil
 		})
 		w.put(alice, "a")
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		if tries != 3 || len(w.history(alice)) != 1 {
 			t.Errorf("%d tries, %d in the history", tries, len(w.history(alice)))
 		}
@@ -383,7 +390,7 @@ func TestTurnThatKillsTheProcessIsGivenUp(t *testing.T) {
 			}
 		}
 		w.run(func(context.Context, chat.Turn) error { t.Error("tried once more"); return nil })
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		if told != 1 || len(w.store.Failures(alice)) != 1 {
 			t.Errorf("told %d times, failures %v", told, w.store.Failures(alice))
 		}
@@ -412,7 +419,7 @@ func TestReplyIsHistory(t *testing.T) {
 		})
 		w.put(alice, "a")
 		w.put(bob, "x")
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		want := chat.Part{ID: "1", Text: "hello", Sent: true}
 		if past := w.history(alice); len(past) != 1 || past[0].Reply == nil || past[0].Reply.Parts[0] != want {
 			t.Errorf("history %+v", past)
@@ -425,10 +432,9 @@ func TestReplyIsHistory(t *testing.T) {
 }
 
 func TestGiveUpThatFailsChangesNothing(t *testing.T) {
-	told := 0
+	var told atomic.Int32
 	opts := inbox.Options{GiveUp: func(context.Context, chat.Turn, error) error {
-		told++
-		if told == 1 {
+		if told.Add(1) == 1 {
 			panic("text of an apology")
 		}
 		return errDown
@@ -437,15 +443,15 @@ func TestGiveUpThatFailsChangesNothing(t *testing.T) {
 		w.run(func(context.Context, chat.Turn) error { return inbox.Permanent(errDown) })
 		w.put(alice, "a")
 		w.put(bob, "x")
-		time.Sleep(time.Minute)
-		if told != 2 || len(w.store.Failures(alice)) != 1 || len(w.store.Failures(bob)) != 1 {
-			t.Errorf("told %d times, failures %v and %v", told, w.store.Failures(alice), w.store.Failures(bob))
+		w.pass(time.Minute)
+		if told.Load() != 2 || len(w.store.Failures(alice)) != 1 || len(w.store.Failures(bob)) != 1 {
+			t.Errorf("told %d times, failures %v and %v", told.Load(), w.store.Failures(alice), w.store.Failures(bob))
 		}
 	})
 }
 
 func TestStopLetsTurnsEnd(t *testing.T) {
-	bubble(t, inbox.Options{Workers: 1}, func(t *testing.T, w *world) {
+	bubble(t, inbox.Options{Workers: 1, Drain: 2 * time.Minute}, func(t *testing.T, w *world) {
 		begun := make(chan struct{})
 		w.run(func(ctx context.Context, turn chat.Turn) error {
 			close(begun)
@@ -487,7 +493,7 @@ func TestTurnEndsBeforeItsLease(t *testing.T) {
 			return fmt.Errorf("complete: %w", ctx.Err())
 		})
 		w.put(alice, "a")
-		time.Sleep(5 * time.Minute)
+		w.pass(5 * time.Minute)
 		if tries != 2 || len(w.history(alice)) != 1 {
 			t.Errorf("%d tries, %d in the history", tries, len(w.history(alice)))
 		}
@@ -512,7 +518,7 @@ func TestLostTurnIsDropped(t *testing.T) {
 			return w.box.SaveReply(ctx, &turn, chat.Reply{})
 		})
 		w.put(alice, "a")
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		if tries != 1 {
 			t.Errorf("%d tries, want 1", tries)
 		}
@@ -553,7 +559,7 @@ func TestWriteThatFails(t *testing.T) {
 					return c.err
 				})
 				w.put(alice, "a")
-				time.Sleep(time.Hour)
+				w.pass(time.Hour)
 				want := 1
 				if c.method == "Retry" {
 					want = 2
@@ -586,9 +592,9 @@ func TestTurnThatCannotBeFinishedIsResentAsItWas(t *testing.T) {
 			return nil
 		})
 		w.put(alice, "a")
-		time.Sleep(2 * time.Minute)
+		w.pass(2 * time.Minute)
 		f.set(nil)
-		time.Sleep(2 * time.Minute)
+		w.pass(2 * time.Minute)
 		if !slices.Equal(replies, []string{"chosen", "chosen"}) {
 			t.Errorf("sent %v", replies)
 		}
@@ -604,9 +610,9 @@ func TestOutageIsSaidOnceAndWaitedFor(t *testing.T) {
 		w.store.Fault = f.fault
 		heard := make(chan string, 1)
 		w.run(func(_ context.Context, turn chat.Turn) error { heard <- turn.Last().ID; return nil })
-		time.Sleep(10 * time.Minute)
+		w.pass(10 * time.Minute)
 		f.set(nil)
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		w.put(alice, "a")
 		<-heard
 		w.wantLogged("The store does not answer", 1)
@@ -620,7 +626,7 @@ func TestOutageIsSaidOnceAndWaitedFor(t *testing.T) {
 			return nil
 		})
 		w.put(bob, "x")
-		time.Sleep(3 * time.Minute)
+		w.pass(3 * time.Minute)
 		f.set(nil)
 		if id := <-heard; id != "x" {
 			t.Errorf("heard %s", id)
@@ -639,7 +645,7 @@ func TestStopsDuringAnOutage(t *testing.T) {
 		f.set(func(string, bool) error { return errDown })
 		w.store.Fault = f.fault
 		w.run(func(context.Context, chat.Turn) error { return nil })
-		time.Sleep(time.Minute)
+		w.pass(time.Minute)
 		begin := time.Now()
 		w.end()
 		if took := time.Since(begin); took != 0 {
@@ -664,7 +670,7 @@ func TestClaimsNothingUntilReady(t *testing.T) {
 		hear := func(_ context.Context, turn chat.Turn) error { heard <- turn; return nil }
 		w.run(hear)
 		w.put(alice, "a")
-		time.Sleep(time.Hour)
+		w.pass(time.Hour)
 		w.end() // stopping does not wait for it
 		w.run(hear)
 		synctest.Wait()
