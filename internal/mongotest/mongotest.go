@@ -39,6 +39,10 @@ const (
 // external is the server to use instead of our own, or empty.
 var external = os.Getenv("MONGO_TEST_URL")
 
+// sharedProcess is the server of this test process. It is kept, as it ends when its input is
+// closed, which is also what happens to a pipe that nobody refers to.
+var sharedProcess *process
+
 // shared is the proxy before the one server of this test process.
 var shared = sync.OnceValues(func() (*proxy, error) {
 	if external != "" {
@@ -52,6 +56,7 @@ var shared = sync.OnceValues(func() (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+	sharedProcess = p
 	return newProxy(p.address)
 })
 

@@ -1,0 +1,140 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+// What Open may fail with.
+var (
+	// ErrOutage says that the database could not be reached, or could not do its work for now.
+	ErrOutage = errors.New("the database cannot be reached")
+	// ErrURL says that the connection string cannot be read.
+	ErrURL = errors.New("MONGO_URL is not a MongoDB connection string: write mongodb://user:password@host:27017/database, and special characters in the password as %XX")
+	// ErrLogin says that the database refuses the user name or the password.
+	ErrLogin = errors.New("the database refuses the user name or password in MONGO_URL; a user made in another database than the one in the URL needs ?authSource=admin")
+	// ErrRights says that the user may not do what is needed.
+	ErrRights = errors.New("the database user may not read and write the database; give it the role readWrite on it")
+	// ErrServer says that the server is too old or too new for this program.
+	ErrServer = errors.New("the database server's version is not supported; use MongoDB 5.0 or newer")
+	// ErrNewer says that a newer program has changed the database.
+	ErrNewer = errors.New("the database was written by a newer version of this program; use that version")
+)
+
+var (
+	errConflict  = errors.New("another write came between")
+	errDuplicate = errors.New("the event is in the buffer already")
+	errNoDevice  = errors.New("the device is not in the database")
+	errLength    = errors.New("a stored key has the wrong length")
+	errAgain     = errors.New("try again at once")
+	errPassive   = errors.New("this process has lost its lease and must not write")
+)
+
+// outageError is an outage: ErrOutage for us, and context.Canceled for whatsmeow, which then leaves
+// a message unacknowledged instead of asking its sender for another.
+type outageError struct{ err error }
+
+func (e *outageError) Error() string { return ErrOutage.Error() + ": " + e.err.Error() }
+func (e *outageError) Unwrap() error { return e.err }
+func (e *outageError) Is(target error) bool {
+	return target == ErrOutage || target == context.Canceled
+}
+
+func wrapOutage(what string, err error) error {
+	if isOutage(err) {
+		err = &outageError{err}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// outageCodes are the server's errors that pass, or that an operator must end, while what was
+// asked was right: not primary, shutting down, no quorum, out of time, disk full, and a
+// user or password that was changed under a running program.
+var outageCodes = []int{6, 7, 13, 18, 50, 64, 89, 91, 133, 134, 136, 189, 202, 262, 317, 358, 384, 402, 462, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031}
+
+func isOutage(err error) bool {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, ErrOutage) || errors.Is(err, errPassive) || mongo.IsNetworkError(err) || mongo.IsTimeout(err) || errors.Is(err, mongo.ErrClientDisconnected) {
+		return true
+	}
+	var labeled mongo.LabeledError
+	if errors.As(err, &labeled) && (labeled.HasErrorLabel("RetryableWriteError") || labeled.HasErrorLabel("TransientTransactionError") || labeled.HasErrorLabel("NetworkError")) {
+		return true
+	}
+	if server := mongo.ServerError(nil); errors.As(err, &server) {
+		return slices.ContainsFunc(server.ErrorCodes(), func(code int) bool { return slices.Contains(outageCodes, code) })
+	}
+	// The driver's selection and pool errors have no exported type in its stable packages.
+	return strings.Contains(err.Error(), "server selection error") || strings.Contains(err.Error(), "connection pool")
+}
+
+// operatorError says in an operator's words why the database cannot be used.
+func operatorError(err error) error {
+	text := err.Error()
+	has := func(code int) bool {
+		server := mongo.ServerError(nil)
+		return errors.As(err, &server) && server.HasErrorCode(code)
+	}
+	switch {
+	case has(18) || strings.Contains(text, "auth error") || strings.Contains(text, "(AuthenticationFailed)"):
+		return ErrLogin
+	case has(13):
+		return ErrRights
+	case strings.Contains(text, "wire version"):
+		return fmt.Errorf("%w (%s)", ErrServer, text)
+	case errors.Is(err, ErrOutage) || errors.Is(err, context.Canceled):
+		return err
+	case isOutage(err):
+		return &outageError{err}
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// try calls do, which must be safe to repeat, until it succeeds, fails for another reason than
+// an outage, or the store's patience ends.
+func (s *Store) try(ctx context.Context, what string, do func(context.Context) error) error {
+	end := time.Now().Add(s.patience)
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := do(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s: %w", what, ctx.Err())
+		case !isOutage(err) && !errors.Is(err, errAgain), errors.Is(err, errPassive), time.Now().Add(pause).After(end):
+			return wrapOutage(what, err)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+}
+
+// write is try for what changes the database.
+func (s *Store) write(ctx context.Context, what string, do func(context.Context) error) error {
+	return s.try(ctx, what, func(ctx context.Context) error {
+		if s.passive.Load() {
+			return errPassive
+		}
+		return do(ctx)
+	})
+}

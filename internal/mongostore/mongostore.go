@@ -1,0 +1,320 @@
+// Package mongostore keeps everything in MongoDB: the inbox, the leases by which one process drives
+// a device, and the device state that whatsmeow needs (store.AllStores and store.DeviceContainer).
+//
+// What whatsmeow's sqlstore does is right; storetest holds this package to it. All keys of a device lie in the
+// collection "sessions", a document each, whose _id is device, kind and key. So the writes of one
+// decryption fit in one ordered command, and what a transaction would give comes from their order:
+// the decrypted text first, then identity, session and sender key, and the used pre-key goes last. A prefix of
+// that, which is all a crash can leave, loses nothing: the text is there for the redelivery.
+//
+// Every identity, session and sender key counts its writes (rev). A write names the rev it was
+// made from and is refused where the document has moved on: a command that a frozen
+// machine carries out late, or one of a process that lost its lease, can never turn a ratchet back.
+// One process drives a device, by its lease, so what was read or written is kept in memory, and forgotten when a
+// write's outcome is unknown or a lease changes hands.
+//
+// A database that cannot be reached is not a failed decryption. Each call tries again for
+// Options.Patience, after looking what became of a write whose answer was lost. Then it gives an
+// error that is both ErrOutage and context.Canceled: whatsmeow leaves such a message unacknowledged.
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+)
+
+// DefaultDatabase is used where the URL names no database.
+const DefaultDatabase = "whatsapp_sessions"
+
+// schema is the number of the collections' layout. It rises by one with each step that changes it.
+const schema = 1
+
+// Options say which database, and how patient to be with it.
+type Options struct {
+	// URL is MongoDB's connection string.
+	URL string
+	// Wait is how long Open waits for a database that cannot be reached; zero tries once.
+	Wait time.Duration
+	// Timeout bounds one command; 5 seconds when zero.
+	Timeout time.Duration
+	// Patience is how long a call is tried again through an outage; 10 seconds when zero.
+	Patience time.Duration
+	// SecretAge is after what time message secrets are forgotten, and with them the means to
+	// read edits, votes and reactions to older messages; 90 days when zero.
+	SecretAge time.Duration
+	// Log gets the store's lines; discarded when nil.
+	Log *slog.Logger
+
+	monitor *event.CommandMonitor
+}
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	client *mongo.Client
+	db     *mongo.Database
+	log    *slog.Logger
+	now    func() time.Time
+
+	patience  time.Duration
+	secretAge time.Duration
+
+	sessions, macs, contacts, chats, secrets, outgoing, tokens, lidMap *mongo.Collection
+	meta, leases, inboxMessages, inboxChats                            *mongo.Collection
+
+	// generation counts the times that everything read so far had to be forgotten.
+	generation atomic.Int64
+	// passive is set from the loss of a lease until one is acquired: nothing may be written.
+	passive atomic.Bool
+	broken  atomic.Int64
+
+	devices *Devices
+	// claims makes turns of Claim and what must not run beside it.
+	claims sync.Mutex
+}
+
+// Open waits for the database, checks that this program may use it, and prepares it. The error
+// is one of ErrURL, ErrLogin, ErrRights, ErrServer, ErrNewer or ErrOutage, or says what else failed; none
+// has credentials in its text.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Timeout = orElse(o.Timeout, 5*time.Second)
+	s := &Store{log: o.Log, now: time.Now, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
+	if err := s.await(ctx, o); err != nil {
+		return nil, err
+	}
+	s.db = s.client.Database(databaseName(o.URL))
+	for name, c := range map[string]**mongo.Collection{
+		"sessions": &s.sessions, "app_state_macs": &s.macs, "contacts": &s.contacts, "chat_settings": &s.chats,
+		"message_secrets": &s.secrets, "outgoing": &s.outgoing, "privacy_tokens": &s.tokens, "lids": &s.lidMap,
+		"meta": &s.meta, "leases": &s.leases, "inbox": &s.inboxMessages, "inbox_chats": &s.inboxChats,
+	} {
+		*c = s.db.Collection(name)
+	}
+	s.devices = &Devices{s: s, known: make(map[string]*device)}
+	s.devices.lids = newLIDs(s)
+	for _, step := range []func(context.Context) error{s.checkSchema, s.makeIndexes, s.sweepOrphans} {
+		if err := step(ctx); err != nil {
+			s.Close(context.WithoutCancel(ctx))
+			return nil, operatorError(err)
+		}
+	}
+	return s, nil
+}
+
+func orElse[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// await connects and waits until the database answers.
+func (s *Store) await(ctx context.Context, o Options) error {
+	deadline := time.Now().Add(o.Wait)
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := s.connect(ctx, o)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("wait for the database: %w", ctx.Err())
+		}
+		left := time.Until(deadline)
+		if !errors.Is(err, ErrOutage) || left <= 0 {
+			return err
+		}
+		s.log.Warn("waiting for the database; it does not answer yet", "giving up in", left.Round(time.Second), "error", err)
+		if err := sleep(ctx, min(pause, left)); err != nil {
+			return fmt.Errorf("wait for the database: %w", err)
+		}
+	}
+}
+
+func (s *Store) connect(ctx context.Context, o Options) error {
+	opts := options.Client().ApplyURI(o.URL)
+	if err := opts.Validate(); err != nil {
+		if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+			return &outageError{fmt.Errorf("look up the database's address: %s", dns.Err)}
+		}
+		return ErrURL // without the driver's text, which may quote a password
+	}
+	opts.SetTimeout(o.Timeout).SetServerSelectionTimeout(o.Timeout).SetConnectTimeout(o.Timeout)
+	opts.SetReadPreference(readpref.Primary()).SetHeartbeatInterval(2 * time.Second)
+	if opts.WriteConcern == nil {
+		journal := true
+		opts.SetWriteConcern(&writeconcern.WriteConcern{W: "majority", Journal: &journal})
+	}
+	if opts.AppName == nil {
+		opts.SetAppName("wabot")
+	}
+	if o.monitor != nil {
+		opts.SetMonitor(o.monitor)
+	}
+	client, err := mongo.Connect(opts)
+	if err != nil {
+		return ErrURL
+	}
+	if err := client.Ping(ctx, nil); err != nil {
+		client.Disconnect(context.WithoutCancel(ctx))
+		return operatorError(err)
+	}
+	s.client = client
+	return nil
+}
+
+// databaseName is the database that a connection string names, or the default. The string is not
+// a URL that net/url reads: it may name several hosts.
+func databaseName(connection string) string {
+	_, rest, _ := strings.Cut(connection, "://")
+	_, path, _ := strings.Cut(rest, "/")
+	name, _, _ := strings.Cut(path, "?")
+	if plain, err := url.PathUnescape(name); err == nil && plain != "" {
+		return plain
+	}
+	return DefaultDatabase
+}
+
+// Close ends the connections. The store must not be used any more.
+func (s *Store) Close(ctx context.Context) error {
+	if err := s.client.Disconnect(ctx); err != nil {
+		return fmt.Errorf("close the database: %w", err)
+	}
+	return nil
+}
+
+// Ping asks whether the database answers, once.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.client.Ping(ctx, nil); err != nil {
+		return wrapOutage("ping the database", err)
+	}
+	return nil
+}
+
+// Devices are the devices kept in the database.
+func (s *Store) Devices() *Devices { return s.devices }
+
+// BrokenSessions counts the sessions that did not decode and were set aside since Open.
+func (s *Store) BrokenSessions() int64 { return s.broken.Load() }
+
+// forget drops all that was read: another process may have written since.
+func (s *Store) forget() { s.generation.Add(1) }
+
+type note struct {
+	ID    string `bson:"_id"`
+	Value []byte `bson:"value"`
+}
+
+// Note is the value kept under the key by SetNote, nil when there is none.
+func (s *Store) Note(ctx context.Context, key string) ([]byte, error) {
+	var n note
+	err := s.try(ctx, "read a note", func(ctx context.Context) error {
+		return found(s.meta.FindOne(ctx, byID("note/"+key)).Decode(&n))
+	})
+	return n.Value, err
+}
+
+// SetNote keeps a value under a key; a nil value removes it.
+func (s *Store) SetNote(ctx context.Context, key string, value []byte) error {
+	return s.write(ctx, "write a note", func(ctx context.Context) error {
+		id := byID("note/" + key)
+		if value == nil {
+			_, err := s.meta.DeleteOne(ctx, id)
+			return err
+		}
+		return upsert(s.meta.ReplaceOne(ctx, id, note{ID: "note/" + key, Value: value}, options.Replace().SetUpsert(true)))
+	})
+}
+
+// checkSchema refuses a database of a newer program and marks a new one as ours.
+func (s *Store) checkSchema(ctx context.Context) error {
+	var mark struct {
+		Number int64 `bson:"number"`
+	}
+	err := s.try(ctx, "read the schema number", func(ctx context.Context) error {
+		return found(s.meta.FindOne(ctx, byID("schema")).Decode(&mark))
+	})
+	if err != nil {
+		return err
+	}
+	if mark.Number > schema {
+		return fmt.Errorf("%w: its schema is %d, this program knows %d", ErrNewer, mark.Number, schema)
+	}
+	return s.try(ctx, "write the schema number", func(ctx context.Context) error {
+		return upsert(s.meta.UpdateOne(ctx, byID("schema"), set(bson.D{{Key: "number", Value: int64(schema)}}), options.UpdateOne().SetUpsert(true)))
+	})
+}
+
+// makeIndexes makes the indexes that are not there yet. Keys are in order: a document of ours
+// is found by them, and two of them forbid what must not be.
+func (s *Store) makeIndexes(ctx context.Context) error {
+	for _, index := range []struct {
+		collection *mongo.Collection
+		keys       []string
+		unique     bool
+	}{
+		{s.sessions, []string{"kind", "at"}, false},
+		{s.sessions, []string{"device", "user"}, false},
+		{s.macs, []string{"device", "name", "index", "version"}, true},
+		{s.secrets, []string{"at"}, false},
+		{s.outgoing, []string{"device", "at"}, false},
+		{s.lidMap, []string{"pn"}, true},
+		{s.inboxMessages, []string{"names"}, true},
+		{s.inboxMessages, []string{"chat", "state", "at"}, false},
+		{s.inboxMessages, []string{"state"}, false},
+		{s.inboxMessages, []string{"turn"}, false},
+		{s.inboxChats, []string{"waiting", "since"}, false},
+	} {
+		var keys bson.D
+		for _, k := range index.keys {
+			keys = append(keys, bson.E{Key: k, Value: int32(1)})
+		}
+		what := fmt.Sprintf("make the index of %s by %s", index.collection.Name(), strings.Join(index.keys, ", "))
+		err := s.try(ctx, what, func(ctx context.Context) error {
+			_, err := index.collection.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: keys, Options: options.Index().SetUnique(index.unique)})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
+
+func set(fields bson.D) bson.D { return bson.D{{Key: "$set", Value: fields}} }
+
+// found makes "no document" no error, as missing rows are not errors here.
+func found(err error) error {
+	if errors.Is(err, mongo.ErrNoDocuments) {
+		return nil
+	}
+	return err
+}
+
+// upsert is the error of an upsert by a unique key: when two insert at once, one is refused and
+// must be made again, as the document is there now; try does so.
+func upsert(_ *mongo.UpdateResult, err error) error {
+	if mongo.IsDuplicateKeyError(err) {
+		return errAgain
+	}
+	return err
+}
