@@ -185,6 +185,9 @@ func (p *Phone) connect(ctx context.Context, pending *pendingPair, companion [32
 	if p.device.id != 0 {
 		return types.EmptyJID, errors.New("only the phone itself links devices")
 	}
+	if err := p.publishName(ctx); err != nil {
+		return types.EmptyJID, fmt.Errorf("publish push name: %w", err)
+	}
 	id := p.server.freeDeviceID(p.person.account)
 	signed := encoded(p.person.accountSigned(companion, uint32(id)))
 	mac := hmac.New(sha256.New, secret)
@@ -273,10 +276,6 @@ func (p *Phone) greet(d *device) {
 		return
 	}
 	to := d.pnJID()
-	if err := p.publishName(ctx); err != nil {
-		p.fail("publish push name: %v", err)
-		return
-	}
 	messages := []*waE2E.ProtocolMessage{p.keyShare()}
 	for i, history := range p.history() {
 		messages = append(messages, historyMessage(uint32(i), history))

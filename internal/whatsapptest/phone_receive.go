@@ -200,25 +200,30 @@ func (p *Phone) onMessage(l *link, n waBinary.Node) {
 func (p *Phone) open(ctx context.Context, n waBinary.Node, in *incoming, device types.JID) (messages []*waE2E.Message, repeated bool, err error) {
 	p.wire.Lock()
 	defer p.wire.Unlock()
-	encs := n.GetChildrenByTag("enc")
-	if len(encs) == 0 {
-		return nil, false, errors.New("no ciphertext for this device")
-	}
-	repeats := 0
-	for _, enc := range encs {
-		retry := text(enc, "count") != ""
-		in.retried = in.retried || retry
-		padded, repeat, err := p.decrypt(ctx, n, enc, device, retry)
+	// All counters are noted before anything is decrypted, as one that does not decrypt ends it.
+	var envelopes []envelope
+	for _, enc := range n.GetChildrenByTag("enc") {
+		e, err := p.read(ctx, n, enc, device)
 		if err != nil {
 			return nil, false, err
 		}
-		if repeat {
+		in.retried = in.retried || text(enc, "count") != ""
+		envelopes = append(envelopes, e)
+	}
+	if len(envelopes) == 0 {
+		return nil, false, errors.New("no ciphertext for this device")
+	}
+	repeats := 0
+	for _, e := range envelopes {
+		if e.spent.decrypted {
 			repeats++
 			continue
 		}
-		if v := text(enc, "v"); v != "2" {
-			return nil, false, fmt.Errorf("version %q of ciphertext", v)
+		padded, err := e.decrypt()
+		if err != nil {
+			return nil, false, err
 		}
+		e.spent.decrypted = true
 		plain, err := unpad(padded)
 		if err != nil {
 			return nil, false, err
@@ -232,71 +237,77 @@ func (p *Phone) open(ctx context.Context, n waBinary.Node, in *incoming, device 
 		}
 		messages = append(messages, msg)
 	}
-	return messages, repeats == len(encs), nil
+	return messages, repeats == len(envelopes), nil
 }
 
-// decrypt opens one ciphertext. repeat is set where the same bytes were opened before. The
-// caller holds p.wire.
-func (p *Phone) decrypt(ctx context.Context, n, enc waBinary.Node, device types.JID, retry bool) (padded []byte, repeat bool, err error) {
+// envelope is a ciphertext that was read and whose counter was noted.
+type envelope struct {
+	spent   *use
+	decrypt func() (padded []byte, err error)
+}
+
+// read reads one ciphertext and notes its counter. The caller holds p.wire.
+func (p *Phone) read(ctx context.Context, n, enc waBinary.Node, device types.JID) (envelope, error) {
+	if v := text(enc, "v"); v != "2" {
+		return envelope{}, fmt.Errorf("version %q of ciphertext", v)
+	}
 	ciphertext, _ := enc.Content.([]byte)
 	remote := p.signalJID(device).SignalAddress()
-	builder := session.NewBuilderFromSignal(p.signal, remote, serializer)
-	cipher := session.NewCipher(builder, remote)
-
-	var spent *use
-	note := func(key []byte, counter uint32) (repeated bool) {
-		var wrong string
-		spent, wrong = p.ledger.note(chainID{remote.String(), string(key)}, counter, ciphertext, retry)
+	cipher := session.NewCipher(session.NewBuilderFromSignal(p.signal, remote, serializer), remote)
+	note := func(key []byte, counter uint32) *use {
+		spent, wrong := p.ledger.note(chainID{remote.String(), string(key)}, counter, ciphertext, text(enc, "count") != "")
 		if wrong != "" {
 			p.fail("%s, in message %s", wrong, text(n, "id"))
 		}
-		return spent.decrypted
+		return spent
 	}
 	switch kind := text(enc, "type"); kind {
 	case "pkmsg":
 		msg, err := protocol.NewPreKeySignalMessageFromBytes(ciphertext, serializer.PreKeySignalMessage, serializer.SignalMessage)
 		if err != nil {
-			return nil, false, fmt.Errorf("read pre-key message: %w", err)
+			return envelope{}, fmt.Errorf("read pre-key message: %w", err)
 		}
 		inner := msg.WhisperMessage()
-		if note(inner.SenderRatchetKey().Serialize(), inner.Counter()) {
-			return nil, true, nil
-		}
-		if err := p.checkCompanion(device, msg.IdentityKey(), n); err != nil {
-			p.fail("%v, in message %s", err, text(n, "id"))
-		}
-		if padded, err = cipher.DecryptMessage(ctx, msg); err != nil {
-			return nil, false, fmt.Errorf("decrypt pre-key message: %w", err)
-		}
+		return envelope{note(inner.SenderRatchetKey().Serialize(), inner.Counter()), func() ([]byte, error) {
+			if err := p.checkCompanion(device, msg.IdentityKey(), n); err != nil {
+				p.fail("%v, in message %s", err, text(n, "id"))
+			}
+			padded, err := cipher.DecryptMessage(ctx, msg)
+			if err != nil {
+				return nil, fmt.Errorf("decrypt pre-key message: %w", err)
+			}
+			return padded, nil
+		}}, nil
 	case "msg":
 		msg, err := protocol.NewSignalMessageFromBytes(ciphertext, serializer.SignalMessage)
 		if err != nil {
-			return nil, false, fmt.Errorf("read message: %w", err)
+			return envelope{}, fmt.Errorf("read message: %w", err)
 		}
-		if note(msg.SenderRatchetKey().Serialize(), msg.Counter()) {
-			return nil, true, nil
-		}
-		if padded, err = cipher.Decrypt(ctx, msg); err != nil {
-			return nil, false, fmt.Errorf("decrypt message: %w", err)
-		}
+		return envelope{note(msg.SenderRatchetKey().Serialize(), msg.Counter()), func() ([]byte, error) {
+			padded, err := cipher.Decrypt(ctx, msg)
+			if err != nil {
+				return nil, fmt.Errorf("decrypt message: %w", err)
+			}
+			return padded, nil
+		}}, nil
 	case "skmsg":
 		msg, err := protocol.NewSenderKeyMessageFromBytes(ciphertext, serializer.SenderKeyMessage)
 		if err != nil {
-			return nil, false, fmt.Errorf("read group message: %w", err)
+			return envelope{}, fmt.Errorf("read group message: %w", err)
 		}
 		name := protocol.NewSenderKeyName(address(n, "from").String(), remote)
-		if note(fmt.Appendf(nil, "%08x in %s", msg.KeyID(), name.GroupID()), msg.Iteration()) {
-			return nil, true, nil
-		}
-		group := groups.NewGroupCipher(groups.NewGroupSessionBuilder(p.signal, serializer), name, p.signal)
-		if padded, err = group.Decrypt(ctx, msg); err != nil {
-			return nil, false, fmt.Errorf("decrypt group message: %w", err)
-		}
+		key := fmt.Appendf(nil, "%08x in %s", msg.KeyID(), name.GroupID())
+		return envelope{note(key, msg.Iteration()), func() ([]byte, error) {
+			group := groups.NewGroupCipher(groups.NewGroupSessionBuilder(p.signal, serializer), name, p.signal)
+			padded, err := group.Decrypt(ctx, msg)
+			if err != nil {
+				return nil, fmt.Errorf("decrypt group message: %w", err)
+			}
+			return padded, nil
+		}}, nil
 	default:
-		return nil, false, fmt.Errorf("unknown ciphertext type %q", kind)
+		return envelope{}, fmt.Errorf("unknown ciphertext type %q", kind)
 	}
-	spent.decrypted = true
-	return padded, false, nil
 }
 
 // checkCompanion demands that a companion's identity is signed by its account, and signs the
