@@ -14,7 +14,7 @@ import (
 type Kind int
 
 // The ways to fail. Those that concern the text of an answer (from HangStream on) apply to chat
-// requests alone; the others to every request.
+// requests alone, but for Empty; the others to every request.
 const (
 	Healthy     Kind = iota
 	BadKey           // 401, with a part of the key in the message as OpenAI does it

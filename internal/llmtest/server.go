@@ -27,6 +27,8 @@ type Server struct {
 	// Answer gives the text that answers a chat request; nil means Echo. It may be called by several
 	// goroutines at once.
 	Answer func(Request) string
+	// Transcript gives the text heard in the audio of a request; nil means Hear.
+	Transcript func(Request) string
 	// Key is what requests must bear in their Authorization header; empty accepts any and none.
 	Key string
 	// Models are the names that the server knows and lists; empty accepts any name.
@@ -199,6 +201,9 @@ func (s *Server) mux() http.Handler {
 		})
 	}
 	handle("POST /v1/chat/completions", readChat, s.chat)
+	handle("POST /v1/images/generations", readInput, s.picture)
+	handle("POST /v1/audio/transcriptions", readAudio, s.transcribe)
+	handle("POST /v1/audio/speech", readInput, s.speak)
 	handle("GET /v1/models", readNothing, s.models)
 	return mux
 }

@@ -2,6 +2,7 @@ package llmtest_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -156,5 +157,38 @@ func TestHang(t *testing.T) {
 	s.Close()
 	if err := <-ended; err == nil {
 		t.Error("a hanging server answered")
+	}
+}
+
+// The sound that is served is one: here is what a reader of Ogg finds in it.
+func TestSpeech(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("one two three ", 30)
+	sound := llmtest.Speech(text)
+	var granule uint64
+	for n, rest := uint32(0), sound; len(rest) > 0; n++ {
+		if len(rest) < 27 || string(rest[:4]) != "OggS" || binary.LittleEndian.Uint32(rest[18:]) != n {
+			t.Fatalf("page %d begins %q", n, rest[:min(27, len(rest))])
+		}
+		size := 27 + int(rest[26])
+		for _, l := range rest[27:size] {
+			size += int(l)
+		}
+		granule = binary.LittleEndian.Uint64(rest[6:])
+		if last := rest[5]&4 != 0; last != (size == len(rest)) {
+			t.Errorf("page %d of %d bytes, %d left, says that it is the last: %t", n, size, len(rest), last)
+		}
+		rest = rest[size:]
+	}
+	if took := time.Duration(granule-312) * time.Second / 48000; took != 90*300*time.Millisecond {
+		t.Errorf("90 words take %v", took)
+	}
+	if got := llmtest.Hear(llmtest.Request{Audio: sound}); got != text {
+		t.Errorf("heard %q", got)
+	}
+	for _, noise := range []string{"", "TEXT=", "\xff\xff\xff\xffTEXT=abc", "\x09\x00\x00\x00TEXT=abc"} {
+		if got := llmtest.Hear(llmtest.Request{Audio: []byte(noise)}); !strings.HasPrefix(got, "I heard") {
+			t.Errorf("heard %q in %q", got, noise)
+		}
 	}
 }

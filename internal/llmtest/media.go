@@ -1,0 +1,194 @@
+package llmtest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Hear is the text that Speech was made of, or else a sentence that tells the sounds' size.
+func Hear(r Request) string {
+	if _, text, ok := bytes.Cut(r.Audio, []byte(spoken)); ok {
+		before := r.Audio[:len(r.Audio)-len(text)-len(spoken)]
+		if len(before) >= 4 {
+			// The comment's length stands before it.
+			n := int(binary.LittleEndian.Uint32(before[len(before)-4:])) - len(spoken)
+			if n >= 0 && n <= len(text) {
+				return string(text[:n])
+			}
+		}
+	}
+	return fmt.Sprintf("I heard %d bytes.", len(r.Audio))
+}
+
+// spoken begins the comment that keeps a text in the sound made of it.
+const spoken = "TEXT="
+
+// vendor is who encoded the sound.
+const vendor = "llmtest"
+
+// maxSpoken is the longest text to speak, in bytes; OpenAI takes 4,096 characters.
+const maxSpoken = 4096
+
+func readInput(r *http.Request) (Request, error) {
+	var body struct {
+		Model, Input, Prompt, Voice, Size string
+		ResponseFormat                    string `json:"response_format"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&body); err != nil {
+		return Request{}, fmt.Errorf("read the request: %w", err)
+	}
+	req := Request{Model: body.Model, Input: body.Input + body.Prompt, Voice: body.Voice, Size: body.Size, Format: body.ResponseFormat}
+	if req.Input == "" {
+		return Request{}, errors.New("missing required parameter: 'input' or 'prompt'")
+	}
+	return req, nil
+}
+
+func readAudio(r *http.Request) (Request, error) {
+	r.Body = http.MaxBytesReader(nil, r.Body, maxBody)
+	file, header, err := r.FormFile("file")
+	if err != nil {
+		return Request{}, fmt.Errorf("read the audio: %w", err)
+	}
+	defer file.Close()
+	audio, err := io.ReadAll(file)
+	if err != nil {
+		return Request{}, fmt.Errorf("read the audio: %w", err)
+	}
+	return Request{
+		Model: r.FormValue("model"), Language: r.FormValue("language"), Format: r.FormValue("response_format"),
+		Audio: audio, File: header.Filename,
+	}, nil
+}
+
+// transcribe answers with the text that is in the audio.
+func (s *Server) transcribe(o *reply, req Request) {
+	hear := Hear
+	if s.Transcript != nil {
+		hear = s.Transcript
+	}
+	text := hear(req)
+	if o.fault.Kind == Empty {
+		text = ""
+	}
+	o.json(http.StatusOK, map[string]any{"text": text})
+}
+
+// speak answers with an Ogg Opus file, whatever the format asked for: silence, 300 milliseconds for each
+// word, with the text as a comment.
+func (s *Server) speak(o *reply, req Request) {
+	if len(req.Input) > maxSpoken {
+		o.fail(http.StatusBadRequest, "invalid_request_error", "string_above_max_length", "The input is too long.")
+		return
+	}
+	if o.fault.Kind == Empty {
+		o.json(http.StatusOK, map[string]any{})
+		return
+	}
+	o.w.Header().Set("Content-Type", "audio/ogg")
+	// The client may have gone, which is its own affair.
+	_, _ = o.w.Write(Speech(req.Input))
+}
+
+// picture answers with a PNG of one colour, which depends on the description.
+func (s *Server) picture(o *reply, req Request) {
+	if o.fault.Kind == Empty {
+		o.json(http.StatusOK, map[string]any{"created": 1, "data": []any{}})
+		return
+	}
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, req.Input)
+	sum := h.Sum32()
+	img := image.NewRGBA(image.Rect(0, 0, 64, 64))
+	draw.Draw(img, img.Bounds(), image.NewUniform(color.RGBA{byte(sum), byte(sum >> 8), byte(sum >> 16), 255}), image.Point{}, draw.Src)
+	var b bytes.Buffer
+	if err := png.Encode(&b, img); err != nil {
+		panic(err) // a buffer takes all
+	}
+	o.json(http.StatusOK, map[string]any{"created": 1, "data": []any{
+		map[string]any{"b64_json": base64.StdEncoding.EncodeToString(b.Bytes())},
+	}})
+}
+
+// Speech is a voice message without a voice: a playable Ogg Opus file (RFC 7845) of silence, 300 milliseconds for
+// each word of the text, with the text, or the first 60,000 bytes of it, in a comment, where Hear finds it.
+func Speech(text string) []byte {
+	text = text[:min(len(text), 60_000)] // a page holds 65,025
+	const preSkip, frame = 312, 960      // in samples at 48 kHz; a frame is 20 milliseconds
+	head := append([]byte("OpusHead"), 1, 1)
+	head = binary.LittleEndian.AppendUint16(head, preSkip)
+	head = binary.LittleEndian.AppendUint32(head, 48000)
+	head = append(head, 0, 0, 0) // no gain, one channel
+
+	tags := []byte("OpusTags")
+	tags = binary.LittleEndian.AppendUint32(tags, uint32(len(vendor)))
+	tags = append(tags, vendor...)
+	tags = binary.LittleEndian.AppendUint32(tags, 1) // comments
+	tags = binary.LittleEndian.AppendUint32(tags, uint32(len(spoken+text)))
+	tags = append(tags, spoken+text...)
+
+	out := oggPage(nil, 0, 0x02, 0, [][]byte{head})
+	out = oggPage(out, 1, 0, 0, [][]byte{tags})
+	frames := 15 * max(1, len(strings.Fields(text)))
+	granule := uint64(preSkip)
+	for page := uint32(2); frames > 0; page++ {
+		n := min(frames, 50)
+		frames -= n
+		granule += uint64(n) * frame
+		packets := make([][]byte, n)
+		for i := range packets {
+			packets[i] = []byte{0xf8, 0xff, 0xfe} // silence, 20 milliseconds, mono
+		}
+		var flags byte
+		if frames == 0 {
+			flags = 0x04
+		}
+		out = oggPage(out, page, flags, granule, packets)
+	}
+	return out
+}
+
+// oggPage appends a page (RFC 3533, section 6) with whole packets, which must take at most 255 segments.
+func oggPage(out []byte, number uint32, flags byte, granule uint64, packets [][]byte) []byte {
+	var lacing, data []byte
+	for _, p := range packets {
+		for n := len(p); ; n -= 255 {
+			lacing = append(lacing, byte(min(n, 255)))
+			if n < 255 {
+				break
+			}
+		}
+		data = append(data, p...)
+	}
+	page := append([]byte("OggS"), 0, flags)
+	page = binary.LittleEndian.AppendUint64(page, granule)
+	page = binary.LittleEndian.AppendUint32(page, 1) // the stream's number
+	page = binary.LittleEndian.AppendUint32(page, number)
+	page = append(page, 0, 0, 0, 0, byte(len(lacing)))
+	page = append(append(page, lacing...), data...)
+	var crc uint32
+	for _, b := range page {
+		crc ^= uint32(b) << 24
+		for range 8 {
+			if crc&(1<<31) != 0 {
+				crc = crc<<1 ^ 0x04c11db7
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	binary.LittleEndian.PutUint32(page[22:], crc)
+	return append(out, page...)
+}
