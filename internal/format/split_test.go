@@ -28,6 +28,7 @@ func TestSplit(t *testing.T) {
 		{"a long word", strings.Repeat("x", 45), 20, []string{strings.Repeat("x", 20), strings.Repeat("x", 20), "xxxxx"}},
 		{"a long word after a short", "see " + strings.Repeat("x", 18), 20, []string{"see", strings.Repeat("x", 18)}},
 		{"families stay together", strings.Repeat("👨‍👩‍👧", 6), 16, []string{"👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧", "👨‍👩‍👧👨‍👩‍👧👨‍👩‍👧"}},
+		{"accents on a space", "one two three \u0308four five", 16, []string{"one two", "three \u0308four five"}},
 		{"indentation", "- One two three\n  - four five six", 20, []string{"- One two three", "  - four five six"}},
 		{"code goes whole", "Look at this:\n```\na b c\nd\n```", 24, []string{"Look at this:", "```\na b c\nd\n```"}},
 		{"code is cut", "```\none two\n  three\nfour five\n```\nend", 24,
