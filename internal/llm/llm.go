@@ -39,8 +39,8 @@ type Options struct {
 	HTTPClient *http.Client
 	// Total bounds one call with all its tries and pauses; 5 minutes if zero.
 	Total time.Duration
-	// Idle bounds the silence of a server in one try, before and within a streamed answer; 60
-	// seconds if zero.
+	// Idle bounds the silence of a server in one try of Complete, before and within the answer; 60 seconds
+	// if zero.
 	Idle time.Duration
 	// MaxRetries is how often a call is tried again; 3 if zero, none if negative.
 	MaxRetries int
@@ -98,9 +98,11 @@ type Message struct {
 	// "_" and "-", at most 64 of them: the rest of a name is left out. Many models do not look at it.
 	Name string
 	Text string
+	// Images are what the message shows, for models that see; most take JPEG, PNG, WebP and GIF.
+	Images []Media
 }
 
-// Prompt is what a model is asked. Messages without text are left out.
+// Prompt is what a model is asked. Messages with neither text nor images are left out.
 type Prompt struct {
 	Messages []Message
 	// MaxTokens bounds the answer, a model's hidden reasoning included; 0 leaves it to the server.
@@ -141,7 +143,7 @@ func (c *Client) Complete(ctx context.Context, p Prompt) (Completion, error) {
 	for _, m := range p.Messages {
 		private = append(private, m.Text, m.Name)
 	}
-	return call(ctx, c, "complete", private, func(ctx context.Context, t *try) (Completion, error) {
+	return call(ctx, c, "complete", private, streamed, func(ctx context.Context, t *try) (Completion, error) {
 		return c.stream(ctx, t, req, p.OnText)
 	})
 }
@@ -153,11 +155,24 @@ func (c *Client) chatRequest(p Prompt) openai.ChatCompletionRequest {
 		StreamOptions: &openai.StreamOptions{IncludeUsage: true},
 	}
 	for _, m := range p.Messages {
-		if strings.TrimSpace(m.Text) != "" {
-			req.Messages = append(req.Messages, openai.ChatCompletionMessage{
-				Role: string(m.Role), Name: wireName(m.Name), Content: m.Text,
-			})
+		out := openai.ChatCompletionMessage{Role: string(m.Role), Name: wireName(m.Name)}
+		shows := strings.TrimSpace(m.Text) != ""
+		switch {
+		case len(m.Images) > 0:
+			if shows {
+				out.MultiContent = append(out.MultiContent, openai.ChatMessagePart{Type: openai.ChatMessagePartTypeText, Text: m.Text})
+			}
+			for _, image := range m.Images {
+				out.MultiContent = append(out.MultiContent, openai.ChatMessagePart{
+					Type: openai.ChatMessagePartTypeImageURL, ImageURL: &openai.ChatMessageImageURL{URL: image.dataURL()},
+				})
+			}
+		case shows:
+			out.Content = m.Text
+		default:
+			continue
 		}
+		req.Messages = append(req.Messages, out)
 	}
 	// OpenAI's own models have renamed max_tokens and the newer refuse the old name; other
 	// servers may not know the new one.
@@ -290,14 +305,22 @@ var (
 	errIdle  = errors.New("the server fell silent")
 )
 
+// manner is how an answer comes.
+type manner bool
+
+const (
+	streamed manner = false // bit by bit, in lines: silence means that something is wrong
+	whole    manner = true  // at once, after any time
+)
+
 // call makes tries until one succeeds, fails for good, or the time is used up. private are texts
 // that must not get into an error.
-func call[T any](ctx context.Context, c *Client, what string, private []string, once func(context.Context, *try) (T, error)) (T, error) {
+func call[T any](ctx context.Context, c *Client, what string, private []string, how manner, once func(context.Context, *try) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.Total, errTotal)
 	defer cancel()
 	var zero T
 	for n := 0; ; n++ {
-		out, err := attempt(ctx, c, private, once)
+		out, err := attempt(ctx, c, private, how, once)
 		if err == nil {
 			return out, nil
 		}
@@ -330,10 +353,10 @@ func call[T any](ctx context.Context, c *Client, what string, private []string, 
 }
 
 // attempt makes one try under its own context, so that silence ends this try alone.
-func attempt[T any](ctx context.Context, c *Client, private []string, once func(context.Context, *try) (T, error)) (T, error) {
+func attempt[T any](ctx context.Context, c *Client, private []string, how manner, once func(context.Context, *try) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &try{client: c.opts.HTTPClient, idle: c.opts.Idle, cancel: cancel, redact: redactor{key: c.opts.Key, private: private}}
+	t := &try{client: c.opts.HTTPClient, idle: c.opts.Idle, cancel: cancel, how: how, redact: redactor{key: c.opts.Key, private: private}}
 	out, err := once(ctx, t)
 	if err != nil && errors.Is(context.Cause(ctx), errIdle) {
 		err = &Error{Kind: Timeout, Err: errIdle}

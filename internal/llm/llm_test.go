@@ -319,8 +319,9 @@ func TestRetryAfterBeyondTheCall(t *testing.T) {
 func TestTotal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
+		start, tries := time.Now(), 0
 		c := inMemory(func(r *http.Request) (*http.Response, error) {
+			tries++
 			in, out := io.Pipe()
 			go func() {
 				for r.Context().Err() == nil {
@@ -332,8 +333,8 @@ func TestTotal(t *testing.T) {
 			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: in}, nil
 		})
 		_, err := c.Complete(t.Context(), ask("Hi"))
-		if e := kindOf(t, err); e.Kind != llm.Timeout || time.Since(start) < 5*time.Minute || time.Since(start) > 6*time.Minute {
-			t.Errorf("after %v: %v", time.Since(start), e)
+		if e := kindOf(t, err); e.Kind != llm.Timeout || tries != 1 || time.Since(start) < 5*time.Minute || time.Since(start) > 6*time.Minute {
+			t.Errorf("%d tries, after %v: %v", tries, time.Since(start), e)
 		}
 	})
 }
@@ -421,11 +422,16 @@ func TestAnswersWithoutBounds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			body := &endless{part: part}
 			_, err := inMemory(func(*http.Request) (*http.Response, error) {
-				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &endless{part: part}}, nil
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body}, nil
 			}, func(o *llm.Options) { o.MaxRetries = -1 }).Complete(t.Context(), ask("Hi"))
 			if e := kindOf(t, err); e.Kind != llm.BadAnswer || !strings.Contains(e.Error(), "too large") {
 				t.Error(e)
+			}
+			// A line is held in memory as a whole.
+			if name == "one line" && body.n > 3*llm.MaxText {
+				t.Errorf("read %d bytes", body.n)
 			}
 		})
 	}
@@ -435,15 +441,61 @@ func TestAnswersWithoutBounds(t *testing.T) {
 type endless struct {
 	part string
 	at   int
+	n    int // bytes read
 }
 
 func (e *endless) Read(p []byte) (int, error) {
 	n := copy(p, e.part[e.at:])
 	e.at = (e.at + n) % len(e.part)
+	e.n += n
 	return n, nil
 }
 
 func (e *endless) Close() error { return nil }
+
+// Not every server streams, and not every stream is complete in the same way.
+func TestFormsOfAnswers(t *testing.T) {
+	t.Parallel()
+	const (
+		json   = "application/json; charset=utf-8"
+		events = "text/event-stream"
+	)
+	for _, row := range []struct {
+		name, kind, body string
+		want             string
+		fails            llm.Kind
+	}{
+		{"whole", json, `{"model":"m","choices":[{"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}`, "Hello", ""},
+		{"whole, without a reason", json, `{"choices":[{"message":{"content":"Hello"}}]}`, "Hello", ""},
+		{"an error as success", json, `{"error":{"message":"Key expired","code":"invalid_api_key"}}`, "", llm.Auth},
+		{"nothing", json, `{}`, "", llm.Unavailable},
+		{"events under a wrong name", json, hello, "Hello", ""},
+		{"no reason, but done", events, "data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\ndata: [DONE]\n\n", "Hello", ""},
+		{"a reason, but not done", events, "data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"},\"finish_reason\":\"stop\"}]}\n", "Hello", ""},
+		{"neither", events, "data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n", "", llm.Unavailable},
+		{"comments, names and no space", events, ": hi\n\nevent: x\ndata:{\"choices\":[{\"delta\":{\"content\":\"Hello\"}}]}\n\n: hi\n\ndata:[DONE]\n\n", "Hello", ""},
+		{"reasoning apart", events, "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"Hm\"}}]}\n\n" + hello, "Hello", ""},
+		{"reasoning within", events, "data: {\"choices\":[{\"delta\":{\"content\":\"<think>Hm</think>\"}}]}\n\n" + hello, "Hello", ""},
+		{"a second choice", events, "data: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"No\"}}]}\n\n" + hello, "Hello", ""},
+		{"a refusal", events, "data: {\"choices\":[{\"delta\":{\"refusal\":\"I cannot.\"},\"finish_reason\":\"stop\"}]}\n\n", "I cannot.", ""},
+		{"a tool", events, "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]},\"finish_reason\":\"tool_calls\"}]}\n\n", "", llm.BadAnswer},
+		{"an error that is a number", events, "data: {\"error\":{\"message\":\"Slow down\",\"code\":429}}\n\n", "", llm.RateLimited},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := inMemory(func(*http.Request) (*http.Response, error) {
+				return response(200, http.Header{"Content-Type": {row.kind}}, row.body), nil
+			}, func(o *llm.Options) { o.MaxRetries = -1 }).Complete(t.Context(), ask("Hi"))
+			if row.fails != "" {
+				if e := kindOf(t, err); e.Kind != row.fails {
+					t.Errorf("want %s: %v", row.fails, e)
+				}
+			} else if err != nil || got.Text != row.want {
+				t.Errorf("%q, %v", got.Text, err)
+			}
+		})
+	}
+}
 
 func FuzzComplete(f *testing.F) {
 	f.Add([]byte(hello))
@@ -452,9 +504,13 @@ func FuzzComplete(f *testing.F) {
 	f.Add([]byte("data: {\"choices\":[{\"delta\":{\"content\":\"<think>\\n```\"}}]}\ndata:[DONE]\n"))
 	f.Add([]byte("data: {\"usage\":null,\"choices\":[{\"index\":-1}]}\n\n: ping\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, status := range []int{200, 400} {
+		for _, kind := range []string{"text/event-stream", "application/json", "error"} {
+			status := 200
+			if kind == "error" {
+				status = 400
+			}
 			got, err := inMemory(func(*http.Request) (*http.Response, error) {
-				return response(status, nil, string(body)), nil
+				return response(status, http.Header{"Content-Type": {kind}}, string(body)), nil
 			}, func(o *llm.Options) { o.MaxRetries = -1 }).Complete(t.Context(), ask("Hi"))
 			var e *llm.Error
 			switch {

@@ -3,12 +3,15 @@ package llm
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	openai "github.com/sashabaranov/go-openai"
 )
 
 const (
@@ -28,10 +31,12 @@ var errTooLarge = errors.New("the answer is too large")
 // body, the end of the stream) and stops what it would read for ever. It serves one request.
 type try struct {
 	client *http.Client
-	idle   time.Duration // 0: silence is not bounded
+	idle   time.Duration
 	cancel context.CancelCauseFunc
 	redact redactor
-	whole  bool // the answer is no stream: its lines may have any length
+	how    manner
+
+	complete bool // the answer came whole
 
 	timer *time.Timer
 	body  *body
@@ -39,7 +44,7 @@ type try struct {
 
 // Do sends the request. What is not a success comes back as an *Error.
 func (t *try) Do(req *http.Request) (*http.Response, error) {
-	if t.idle > 0 {
+	if t.how == streamed {
 		t.timer = time.AfterFunc(t.idle, func() { t.cancel(errIdle) })
 	}
 	resp, err := t.client.Do(req)
@@ -59,7 +64,46 @@ func (t *try) Do(req *http.Request) (*http.Response, error) {
 		return nil, &Error{Kind: BadAnswer, Status: resp.StatusCode, fixed: true,
 			Err: errors.New("a web page came instead of an answer (check the base URL, and any proxy on the way)")}
 	}
+	if t.how == streamed && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		return resp, t.asStream(resp)
+	}
 	return resp, nil
+}
+
+// asStream makes a stream of an answer that came whole, from a server that does not stream. It may be an error, too.
+func (t *try) asStream(resp *http.Response) error {
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("data:")) {
+		resp.Body = io.NopCloser(bytes.NewReader(b))
+		return nil
+	}
+	var got openai.ChatCompletionResponse
+	if err := json.Unmarshal(b, &got); err != nil {
+		return err
+	}
+	if len(got.Choices) == 0 {
+		return t.complain(0, complaintOf(b))
+	}
+	first := got.Choices[0]
+	event, err := json.Marshal(openai.ChatCompletionStreamResponse{
+		Model: got.Model, Usage: &got.Usage,
+		Choices: []openai.ChatCompletionStreamChoice{{
+			FinishReason: first.FinishReason,
+			Delta: openai.ChatCompletionStreamChoiceDelta{
+				Content: first.Message.Content, Refusal: first.Message.Refusal, ToolCalls: first.Message.ToolCalls,
+			},
+		}},
+	})
+	if err != nil {
+		return err
+	}
+	t.complete = true
+	resp.Body = io.NopCloser(strings.NewReader("data: " + string(event) + "\n\n"))
+	return nil
 }
 
 // end stops the clock.
@@ -69,11 +113,11 @@ func (t *try) end() {
 	}
 }
 
-// sawDone tells whether the stream said that it is complete. go-openai reports that as it does a stream
+// sawDone tells whether the answer said that it is complete. go-openai reports that as it does a stream
 // that just ends.
 func (t *try) sawDone() bool {
-	return t.body != nil && bytes.Contains(t.body.tail, []byte("data: [DONE]")) ||
-		t.body != nil && bytes.Contains(t.body.tail, []byte("data:[DONE]"))
+	return t.complete || t.body != nil &&
+		(bytes.Contains(t.body.tail, []byte("data: [DONE]")) || bytes.Contains(t.body.tail, []byte("data:[DONE]")))
 }
 
 // body is an answer's body, bounded in silence, length and length of lines.
@@ -102,7 +146,7 @@ func (b *body) Read(p []byte) (int, error) {
 	} else {
 		b.line += n
 	}
-	if b.n > maxStream || b.line > maxLine && !b.try.whole {
+	if b.n > maxStream || b.line > maxLine && b.try.how == streamed {
 		return 0, &Error{Kind: BadAnswer, Err: errTooLarge}
 	}
 	b.tail = append(b.tail, read[max(0, n-tailSize):]...)
