@@ -23,6 +23,10 @@ const (
 	codeLife = 160 * time.Second
 	// rounds of codes are shown one after the other; then the pauses between them grow.
 	rounds = 3
+	// join is how often a paired link looks whether the server has closed the connection of the pairing, joined
+	// how long that may take.
+	join   = time.Second
+	joined = 30 * time.Second
 	// watch is how often the link is looked at, deaf how long it may be down or silent before it is set up anew.
 	watch = 10 * time.Second
 	deaf  = 60 * time.Second
@@ -88,6 +92,7 @@ type link struct {
 	done   chan struct{}
 
 	paired   bool        // the device has an account
+	joining  bool        // it was paired on this connection, which the server now ends
 	codes    []string    // pairing QR codes not shown yet
 	first    bool        // the next code is the first of its connection
 	show     *time.Timer // when the next code is due
@@ -118,6 +123,11 @@ func (l *link) run(ctx context.Context) error {
 		case <-l.show.C:
 			l.showCode(ctx)
 		case <-l.redial.C:
+			// whatsmeow drops the server's request to log in (515) if the connection ends too soon after it.
+			if l.joining && l.wm.IsConnected() && time.Since(l.down) < joined {
+				l.redial.Reset(join)
+				continue
+			}
 			l.connect(ctx)
 		case <-l.refused:
 			// The server gives a refused message again on the next connection only.
@@ -141,6 +151,10 @@ func stopped() *time.Timer {
 // reach the server, by us otherwise.
 func (l *link) connect(ctx context.Context) {
 	l.redial.Stop()
+	if l.joining {
+		l.joining = false
+		l.wm.Disconnect()
+	}
 	if l.paired {
 		l.set(func(s *State) { s.Phase, s.Reason, s.Next = Connecting, "", "" })
 	}
@@ -197,15 +211,16 @@ func (l *link) follow(ctx context.Context, evt any) error {
 		l.showCode(ctx)
 	case *events.PairSuccess:
 		l.show.Stop()
-		l.codes, l.paired = nil, true
+		l.codes, l.paired, l.joining = nil, true, true
 		l.identify(l.wm.Store)
 		l.Log.Info("paired; connecting as the new device", "account", mask.JID(evt.ID.String()))
 		l.set(func(s *State) {
-			s.Phase, s.Reason, s.Next, s.QR, s.Code, s.Expires = Connecting, "paired", "", "", "", time.Time{}
+			s.Phase, s.Reason, s.Next, s.QR, s.Code, s.Expires = Connecting, "", "", "", "", time.Time{}
 		})
 		l.down = time.Now()
+		l.redial.Reset(join)
 	case *events.ManualLoginReconnect:
-		l.wm.Disconnect()
+		l.joining = true
 		l.connect(ctx)
 	case *events.PairError:
 		l.Log.Error("pairing failed; starting over with a new code", "err", mask.Text(evt.Error.Error()))
