@@ -47,6 +47,8 @@ type device struct {
 	queue []waBinary.Node
 	// sent is the last messages sent to the device, acknowledged or not, oldest first.
 	sent []waBinary.Node
+	// ledger is the counters of the ciphertexts that were carried to the device.
+	ledger ledger
 	// link is the device's connection, nil while it has none. A connection is here from its
 	// login on; stanzas flow once link.active is set.
 	link *link

@@ -55,6 +55,15 @@ type faults struct {
 	held      []heldAck
 	failures  map[types.JID][]Failure
 	failing   map[types.JID]Failure
+	queries   []*queryFault
+}
+
+// queryFault is an error code, or silence, for the next so many iqs of one kind.
+type queryFault struct {
+	device types.JID
+	xmlns  string
+	code   int
+	left   int
 }
 
 // heldAck is an ack that waits for ReleaseAcks.
@@ -146,6 +155,16 @@ func (s *Server) StreamError(device types.JID, code int) {
 
 // Replace ends the device's connection as if the device had logged in elsewhere.
 func (s *Server) Replace(device types.JID) { s.endLinks(device, replaced()) }
+
+// ExpirePairings ends the connections of all clients that are not paired, as the real server
+// does when their pairing refs have run out.
+func (s *Server) ExpirePairings() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range slices.Clone(s.unpairedLinks) {
+		p.link.end()
+	}
+}
 
 // Unlink removes the companion, as its phone would: its connection ends with 401
 // device_removed, and its logins fail with 401 from now on.
@@ -241,6 +260,27 @@ func (s *Server) failure(device types.JID) (Failure, bool) {
 		}
 	}
 	return Failure{}, false
+}
+
+// FailQueries answers the device's next n iqs of a namespace (usync, encrypt, w:m, ...) with
+// an error code and does nothing else for them; code 0 leaves them without an answer.
+func (s *Server) FailQueries(device types.JID, xmlns string, code, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.queries = append(s.faults.queries, &queryFault{s.target(device), xmlns, code, n})
+}
+
+// queryFault takes what is set to go wrong with the iq that the link brings; nil if nothing
+// is. The caller holds s.mu.
+func (s *Server) queryFault(l *link, xmlns string) *queryFault {
+	for _, f := range s.faults.queries {
+		mine := f.device == s.key(l) || f.device.IsEmpty() && l.bySocket()
+		if mine && f.xmlns == xmlns && f.left > 0 {
+			f.left--
+			return f
+		}
+	}
+	return nil
 }
 
 // FateOfNext decides the fates of the next messages that the device sends, in order. Peer

@@ -122,7 +122,8 @@ func (p *pendingPair) finish(ctx context.Context, a *account, deviceID uint16, b
 		s.mu.Unlock()
 		return nil, nil, errors.New("pair: another phone is pairing this client")
 	}
-	p.answer, p.answerID = make(chan waBinary.Node, 1), s.stanzaID()
+	answered := make(chan waBinary.Node, 1)
+	p.answer, p.answerID = answered, s.stanzaID()
 	pn, lid := a.pn, a.lid
 	pn.Device, lid.Device = deviceID, deviceID
 	p.link.push(waBinary.Node{
@@ -135,19 +136,23 @@ func (p *pendingPair) finish(ctx context.Context, a *account, deviceID uint16, b
 		}}},
 	})
 	s.mu.Unlock()
+	defer func() {
+		if err != nil { // another try is possible
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			p.answer, p.answerID = nil, ""
+		}
+	}()
 
 	var answer waBinary.Node
 	select {
-	case answer = <-p.answer:
+	case answer = <-answered:
 	case <-p.link.context.Done():
 		return nil, nil, errors.New("pair: the client left")
 	case <-ctx.Done():
 		return nil, nil, fmt.Errorf("pair: %w", ctx.Err())
 	}
 	if refusal, ok := answer.GetOptionalChildByTag("error"); ok {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		p.answer = nil
 		return nil, nil, fmt.Errorf("pair: the client refused: %s", &refusal)
 	}
 	own, _ := answer.GetChildByTag("pair-device-sign", "device-identity").Content.([]byte)

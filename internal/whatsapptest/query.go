@@ -17,6 +17,12 @@ func (s *Server) query(l *link, n waBinary.Node) {
 	if kind := text(n, "type"); kind == "result" || kind == "error" {
 		return // the answer to a ping of ours
 	}
+	if fault := s.queryFault(l, text(n, "xmlns")); fault != nil {
+		if fault.code != 0 {
+			l.push(iqError(n, fault.code, "internal-server-error"))
+		}
+		return
+	}
 	known := false
 	switch text(n, "xmlns") {
 	case "encrypt":

@@ -24,6 +24,8 @@ func (s *Server) take(l *link, n waBinary.Node) {
 	switch {
 	case n.Tag == "ib", n.Tag == "xmlstreamend": // session marks and goodbyes: nothing to answer
 		return
+	case l.device == nil && n.Tag == "ack": // of primary_hello, which is not kept
+		return
 	case l.device == nil:
 		if n.Tag != "iq" || !s.pairStanza(l, n) && !s.commonQuery(l, n) {
 			s.addUnknown(describe(n) + " before pairing")
@@ -162,7 +164,7 @@ func (s *Server) routeDirect(d *device, to types.JID, n waBinary.Node) (phash st
 		// For one device: a peer message, or the answer to a retry receipt. A device that
 		// was removed meanwhile is nobody's mistake.
 		if target := a.devices[to.Device]; target != nil {
-			s.enqueue(target, s.directCopy(d, target, to, address(n, "recipient"), n, n.GetChildrenByTag("enc")))
+			s.carry(d, target, s.directCopy(d, target, to, address(n, "recipient"), n, n.GetChildrenByTag("enc")))
 		}
 		return "", 0
 	}
@@ -178,7 +180,7 @@ func (s *Server) routeDirect(d *device, to types.JID, n waBinary.Node) (phash st
 			continue
 		}
 		delete(missing, target)
-		s.enqueue(target, s.directCopy(d, target, to, to.ToNonAD(), n, p.GetChildren()))
+		s.carry(d, target, s.directCopy(d, target, to, to.ToNonAD(), n, p.GetChildren()))
 	}
 	if !wrong && len(missing) == 0 {
 		return "", 0
@@ -262,7 +264,7 @@ func (s *Server) routeGroup(d *device, to types.JID, n waBinary.Node) (phash str
 	}
 	if one := address(n, "participant"); !one.IsEmpty() {
 		if target := s.deviceOf(one); target != nil {
-			s.enqueue(target, groupCopy(n.GetChildrenByTag("enc")))
+			s.carry(d, target, groupCopy(n.GetChildrenByTag("enc")))
 		}
 		return "", 0
 	}
@@ -276,7 +278,7 @@ func (s *Server) routeGroup(d *device, to types.JID, n waBinary.Node) (phash str
 	all := g.addresses()
 	for _, m := range g.members {
 		for _, target := range m.account.others(d) {
-			s.enqueue(target, groupCopy(slices.Concat(keys[target], n.GetChildrenByTag("enc"))))
+			s.carry(d, target, groupCopy(slices.Concat(keys[target], n.GetChildrenByTag("enc"))))
 		}
 	}
 	if right := participantHash(all); text(n, "phash") != "" && text(n, "phash") != right {

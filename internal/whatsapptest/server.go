@@ -101,6 +101,7 @@ type Server struct {
 	groups        map[types.JID]*group
 	media         map[string][]byte
 	faults        faults
+	counterFaults []string
 	phones        phonebook
 }
 

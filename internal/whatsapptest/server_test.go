@@ -100,7 +100,8 @@ type client struct {
 	news   chan struct{}
 }
 
-// newClient makes a client of the server that is not paired yet.
+// newClient makes a client of the server that is not paired yet. Without a server it dials as
+// its process does by default.
 func newClient(t *testing.T, s *Server) *client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "device.db")
@@ -121,9 +122,11 @@ func newClient(t *testing.T, s *Server) *client {
 // use drives the device with a new whatsmeow client.
 func (c *client) use(device *store.Device) {
 	c.Client = whatsmeow.NewClient(device, newTestLog(c.t, "client"))
-	c.SetWebsocketHTTPClient(c.server.HTTPClient())
-	c.SetPreLoginHTTPClient(c.server.HTTPClient())
-	c.SetMediaHTTPClient(c.server.HTTPClient())
+	if c.server != nil {
+		c.SetWebsocketHTTPClient(c.server.HTTPClient())
+		c.SetPreLoginHTTPClient(c.server.HTTPClient())
+		c.SetMediaHTTPClient(c.server.HTTPClient())
+	}
 	c.AddEventHandler(func(evt any) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -807,6 +810,149 @@ func TestUnknownIsRecordedAndAnswered(t *testing.T) {
 	if got, want := s.Unknown(), []string{"iq get novel <thing>"}; !slices.Equal(got, want) {
 		t.Errorf("unknown: %q, want %q", got, want)
 	}
+}
+
+func TestRedeliver(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	talk := newConversation(ctx, t)
+	s, one, two := talk.server, talk.one, talk.two
+	one.mustSay(ctx, two, "opening")
+	two.hear(ctx, "opening")
+	must(t, s.WaitSettled(ctx, two.jid()))
+
+	// While the handler blocks, nothing is acknowledged.
+	two.SynchronousAck = true
+	entered, leave := make(chan struct{}, 1), make(chan struct{})
+	two.AddEventHandler(func(evt any) {
+		if m, ok := evt.(*events.Message); ok && m.Message.GetConversation() == "slow" {
+			entered <- struct{}{}
+			<-leave
+		}
+	})
+	var mu sync.Mutex
+	copies := map[string]int{}
+	s.OnStanza(func(st Stanza) {
+		mu.Lock()
+		defer mu.Unlock()
+		if st.ToClient && st.Device == two.jid() && st.Node.Tag == "message" {
+			copies[text(st.Node, "id")]++
+		}
+	})
+	id := one.mustSay(ctx, two, "slow")
+	<-entered
+	if kept := s.Backlog(two.jid()); len(kept) != 1 || text(kept[0], "id") != id {
+		t.Errorf("server keeps %v, want the message", kept)
+	}
+	s.Redeliver(two.jid())
+	close(leave)
+	one.mustSay(ctx, two, "barrier")
+	two.hear(ctx, "barrier")
+	must(t, s.WaitSettled(ctx, two.jid()))
+	mu.Lock()
+	defer mu.Unlock()
+	if copies[id] != 2 {
+		t.Errorf("the message was sent %d times, want 2", copies[id])
+	}
+}
+
+func TestFailQueries(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	talk := newConversation(ctx, t)
+	s, one, two := talk.server, talk.one, talk.two
+	s.FailQueries(one.jid(), "usync", 500, 1)
+	if _, err := one.say(ctx, two, "to nobody"); err == nil {
+		t.Error("sent a message although the devices could not be looked up")
+	}
+	one.mustSay(ctx, two, "to somebody")
+	s.FailQueries(types.EmptyJID, "w:m", 0, 1)
+	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	if _, err := one.Upload(short, []byte("x"), whatsmeow.MediaImage); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("upload without an answer from the server: %v", err)
+	}
+	_, err := one.Upload(ctx, []byte("x"), whatsmeow.MediaImage)
+	must(t, err)
+}
+
+// TestCounterFaults restores a client's store from a copy, which makes its counters go back.
+func TestCounterFaults(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	talk := newConversation(ctx, t)
+	s, one, two := talk.server, talk.one, talk.two
+	one.mustSay(ctx, two, "opening")
+	two.hear(ctx, "opening")
+	two.mustSay(ctx, one, "answer")
+	one.hear(ctx, "answer")
+	phone := talk.phones[1].account.lid.SignalAddress().String()
+	before, err := one.Store.Sessions.GetSession(ctx, phone)
+	must(t, err)
+	one.mustSay(ctx, two, "first use")
+	if got := s.CounterFaults(); len(got) != 0 {
+		t.Errorf("counter faults of a sound client: %q", got)
+	}
+	must(t, one.Store.Sessions.PutSession(ctx, phone, before))
+	one.mustSay(ctx, two, "second use")
+	if got := s.CounterFaults(); len(got) != 1 || !strings.Contains(got[0], "twice") {
+		t.Errorf("counter faults: %q, want one reuse", got)
+	}
+}
+
+func TestLatency(t *testing.T) {
+	t.Parallel()
+	const latency = 30 * time.Millisecond
+	ctx := testContext(t)
+	s := &Server{Latency: latency}
+	must(t, s.Start())
+	t.Cleanup(s.Close)
+	c := newClient(t, s)
+	pairUp(ctx, t, s, c, newSigner(t, s, "4915110000004", "Bot"))
+	start := time.Now()
+	_, err := c.TryFetchPrivacySettings(ctx, true)
+	must(t, err)
+	if took := time.Since(start); took < latency {
+		t.Errorf("an answer took %v, want at least %v", took, latency)
+	}
+}
+
+func TestExpirePairings(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	s := New(t)
+	c := newClient(t, s)
+	c.EnableAutoReconnect = false
+	must(t, c.Connect())
+	qr := await(ctx, c, anything[*events.QR])
+	s.ExpirePairings()
+	await(ctx, c, anything[*events.Disconnected])
+	ref, _, _ := strings.Cut(strings.TrimPrefix(qr.Codes[0], "https://wa.me/settings/linked_devices#"), ",")
+	if _, ok := s.unpaired(ref); ok {
+		t.Error("an expired pairing ref is still valid")
+	}
+}
+
+// TestRefusedPairing pairs with a phone whose QR scan went wrong: the client refuses and
+// leaves, and the next try works.
+func TestRefusedPairing(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	s := New(t)
+	c, p := newClient(t, s), newSigner(t, s, "4915110000005", "Bot")
+	must(t, c.Connect())
+	qr := await(ctx, c, anything[*events.QR])
+	ref, _, _ := strings.Cut(strings.TrimPrefix(qr.Codes[0], "https://wa.me/settings/linked_devices#"), ",")
+	pending, ok := s.unpaired(ref)
+	if !ok {
+		t.Fatal("no client waits")
+	}
+	_, _, err := pending.finish(ctx, p.account, 1, p.box(t, pending.keys.identity[:], randomBytes(32)))
+	if err == nil || !strings.Contains(err.Error(), "hmac-mismatch") {
+		t.Errorf("pairing with the wrong secret: %v", err)
+	}
+	await(ctx, c, anything[*events.PairError]) // whatsmeow has disconnected
+	pairUp(ctx, t, s, c, p)
 }
 
 func TestVersionLookup(t *testing.T) {
