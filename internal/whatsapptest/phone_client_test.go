@@ -114,7 +114,9 @@ func TestScan(t *testing.T) {
 		t.Errorf("own chat: %+v", got.Info.MessageSource)
 	}
 	c.text(ctx, bot.JID(), "noted")
-	waits(ctx, t, bot, func(p *Phone) bool { r := last(p, bot.JID()); return r.Text == "noted" && r.FromMe && r.Device == 1 })
+	if got := hears(ctx, t, bot, bot.JID(), "noted"); !got.FromMe || got.Device != 1 {
+		t.Errorf("own chat on the phone: %v", got)
+	}
 	lacksNothing(t, s)
 }
 
@@ -251,7 +253,9 @@ func TestDraftsToClient(t *testing.T) {
 		return m.Message.GetProtocolMessage().GetType() == waE2E.ProtocolMessage_REVOKE && m.Info.Edit == types.EditAttributeSenderRevoke
 	})
 	must(t, alice.Type(ctx, bot.JID(), true))
-	await(ctx, c, func(e *events.ChatPresence) bool { return e.State == types.ChatPresenceComposing && e.Sender == alice.LID() })
+	await(ctx, c, func(e *events.ChatPresence) bool {
+		return e.State == types.ChatPresenceComposing && e.Sender == alice.LID()
+	})
 	must(t, alice.Read(ctx, bot.JID(), asked.ID))
 	await(ctx, c, func(e *events.Receipt) bool {
 		return e.Type == types.ReceiptTypeRead && slices.Contains(e.MessageIDs, asked.ID)
@@ -309,6 +313,11 @@ func TestClientToPhone(t *testing.T) {
 	_, err = c.SendMessage(ctx, alice.JID(), &waE2E.Message{Conversation: proto.String("resent")}, whatsmeow.SendRequestExtra{ID: id})
 	must(t, err)
 	waits(ctx, t, alice, func(p *Phone) bool { return last(p, bot.JID()).Count == 2 })
+
+	alice.Subscribe(bot.JID())
+	waits(ctx, t, alice, func(p *Phone) bool { return p.Present(bot.LID()) })
+	must(t, c.SendPresence(ctx, types.PresenceUnavailable))
+	waits(ctx, t, alice, func(p *Phone) bool { return !p.Present(bot.LID()) })
 	lacksNothing(t, s)
 }
 
@@ -391,15 +400,35 @@ func TestRetriesWithClient(t *testing.T) {
 	lacksNothing(t, s)
 }
 
-// A client whose session comes from an old copy uses counters twice. The phone says so; it
-// does not fail this test because the server was not made by New.
+// A client that asks its phone for what it could not read gets it from there.
+func TestClientAsksItsPhone(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	s := New(t)
+	bot, alice := s.NewPhone("Robert"), s.NewPhone("Alice")
+	c := scanned(ctx, t, s, bot)
+	c.SynchronousAck = true
+	c.AutomaticMessageRerequestFromPhone = true
+	c.text(ctx, alice.JID(), "one")
+	hears(ctx, t, alice, bot.JID(), "one")
+	id := says(ctx, t, alice, bot.JID(), "two")
+	c.gets(ctx, id)
+	must(t, c.Store.Sessions.DeleteAllSessions(ctx, alice.LID().SignalAddressUser()))
+	id = says(ctx, t, alice, bot.JID(), "three")
+	got := await(ctx, c, func(m *events.Message) bool { return m.Info.ID == id && m.UnavailableRequestID != "" })
+	if got.Message.GetConversation() != "three" || got.Info.Chat != alice.LID() || got.Info.IsFromMe {
+		t.Errorf("the phone gave %v of %+v", got.Message, got.Info.MessageSource)
+	}
+	lacksNothing(t, s)
+}
+
+// A client whose session comes from an old copy uses counters twice, which the phone sees.
 func TestPhoneSeesRestoredSession(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	s := &Server{}
-	must(t, s.Start())
-	t.Cleanup(s.Close)
+	s := New(t)
 	bot, alice := s.NewPhone("Robert"), s.NewPhone("Alice")
+	bot.Lenient, alice.Lenient = true, true // both are in the group
 	c := scanned(ctx, t, s, bot)
 	c.text(ctx, alice.JID(), "one")
 	hears(ctx, t, alice, bot.JID(), "one")

@@ -13,7 +13,6 @@ import (
 	"go.mau.fi/libsignal/groups"
 	"go.mau.fi/libsignal/keys/identity"
 	"go.mau.fi/libsignal/protocol"
-	"go.mau.fi/libsignal/session"
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waAdv"
 	"go.mau.fi/whatsmeow/proto/waCommon"
@@ -41,11 +40,7 @@ type incoming struct {
 func (in incoming) ref() messageRef { return messageRef{in.chat, in.sender, in.id} }
 
 // deliver takes what the server sends, one stanza at a time.
-func (p *Phone) deliver(n waBinary.Node) {
-	l, err := p.online()
-	if err != nil {
-		return // gone offline meanwhile; the server keeps it
-	}
+func (p *Phone) deliver(l *link, n waBinary.Node) {
 	switch n.Tag {
 	case "message":
 		p.onMessage(l, n)
@@ -253,7 +248,6 @@ func (p *Phone) read(ctx context.Context, n, enc waBinary.Node, device types.JID
 	}
 	ciphertext, _ := enc.Content.([]byte)
 	remote := p.signalJID(device).SignalAddress()
-	cipher := session.NewCipher(session.NewBuilderFromSignal(p.signal, remote, serializer), remote)
 	note := func(key []byte, counter uint32) *use {
 		spent, wrong := p.ledger.note(chainID{remote.String(), string(key)}, counter, ciphertext, text(enc, "count") != "")
 		if wrong != "" {
@@ -272,7 +266,7 @@ func (p *Phone) read(ctx context.Context, n, enc waBinary.Node, device types.JID
 			if err := p.checkCompanion(device, msg.IdentityKey(), n); err != nil {
 				p.fail("%v, in message %s", err, text(n, "id"))
 			}
-			padded, err := cipher.DecryptMessage(ctx, msg)
+			padded, err := p.signal.decryptPreKeyMessage(ctx, remote, msg)
 			if err != nil {
 				return nil, fmt.Errorf("decrypt pre-key message: %w", err)
 			}
@@ -284,7 +278,7 @@ func (p *Phone) read(ctx context.Context, n, enc waBinary.Node, device types.JID
 			return envelope{}, fmt.Errorf("read message: %w", err)
 		}
 		return envelope{note(msg.SenderRatchetKey().Serialize(), msg.Counter()), func() ([]byte, error) {
-			padded, err := cipher.Decrypt(ctx, msg)
+			padded, err := p.signal.decryptMessage(ctx, remote, msg)
 			if err != nil {
 				return nil, fmt.Errorf("decrypt message: %w", err)
 			}
@@ -404,9 +398,6 @@ func (p *Phone) retryKeys() waBinary.Node {
 // receive takes in a decrypted message. It returns a request to this device by another of the
 // account, if it is one.
 func (p *Phone) receive(in incoming, msg *waE2E.Message) *waE2E.ProtocolMessage {
-	p.mu.Lock()
-	delete(p.lost, in.sender.SignalAddressUser())
-	p.mu.Unlock()
 	if dsm := msg.GetDeviceSentMessage(); dsm.GetMessage() != nil {
 		destination, err := types.ParseJID(dsm.GetDestinationJID())
 		switch {

@@ -5,9 +5,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
+	"go.mau.fi/libsignal/ecc"
+	"go.mau.fi/libsignal/keys/identity"
+	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/proto/waAdv"
 	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
 )
 
 // hears fails the test unless the phone hears the text.
@@ -341,5 +347,88 @@ func TestPhoneWatch(t *testing.T) {
 	}
 	if want := []string{"typing", "message", "edit", "revoke"}; !slices.Equal(kinds, want) {
 		t.Errorf("watched %q, want %q", kinds, want)
+	}
+}
+
+func TestPhoneUploadsKeys(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	s := New(t)
+	alice, bob := s.NewPhone("Alice"), s.NewPhone("Bob")
+	s.ExhaustPreKeys(bob.JID(), 0)
+	must(t, s.wait(ctx, func() bool { return len(bob.device.preKeys) == preKeysAtOnce }))
+	says(ctx, t, alice, bob.JID(), "with one of them")
+	hears(ctx, t, bob, alice.JID(), "with one of them")
+	if n := s.PreKeys(bob.JID()); n != preKeysAtOnce-1 {
+		t.Errorf("%d keys left, want %d", n, preKeysAtOnce-1)
+	}
+}
+
+// Phones judge companions by what their accounts have signed.
+func TestPhoneChecksCompanions(t *testing.T) {
+	t.Parallel()
+	s := New(t)
+	alice, bob, eve := s.NewPhone("Alice"), s.NewPhone("Bob"), s.NewPhone("Eve")
+	web := alice.AddCompanion()
+	companion := web.signal.identity
+	own := identity.NewKey(ecc.NewDjbECPublicKey(*companion.Pub))
+	signed := func(change func(*waAdv.ADVSignedDeviceIdentity)) waBinary.Node {
+		var adv waAdv.ADVSignedDeviceIdentity
+		must(t, proto.Unmarshal(web.device.advIdentity, &adv))
+		change(&adv)
+		return waBinary.Node{Tag: "message", Content: []waBinary.Node{{Tag: "device-identity", Content: encoded(&adv)}}}
+	}
+	for _, test := range []struct {
+		name   string
+		change func(*waAdv.ADVSignedDeviceIdentity)
+		right  bool
+	}{
+		{"as it is", func(*waAdv.ADVSignedDeviceIdentity) {}, true},
+		{"without the account's key", func(a *waAdv.ADVSignedDeviceIdentity) { a.AccountSignatureKey = nil }, true},
+		{"other account's key", func(a *waAdv.ADVSignedDeviceIdentity) { a.AccountSignatureKey = eve.person.primary.Pub[:] }, false},
+		{"signed by another account", func(a *waAdv.ADVSignedDeviceIdentity) {
+			a.AccountSignature = sign(eve.person.primary, slices.Concat([]byte{6, 0}, a.Details, companion.Pub[:]))
+		}, false},
+		{"signed by another device", func(a *waAdv.ADVSignedDeviceIdentity) {
+			a.DeviceSignature = sign(eve.signal.identity, slices.Concat([]byte{6, 1}, a.Details, companion.Pub[:], alice.person.primary.Pub[:]))
+		}, false},
+		{"other details", func(a *waAdv.ADVSignedDeviceIdentity) { a.Details = append(a.Details, 0) }, false},
+		{"not signed", func(a *waAdv.ADVSignedDeviceIdentity) { a.AccountSignature = nil }, false},
+	} {
+		err := bob.checkCompanion(web.device.lidJID(), own, signed(test.change))
+		if (err == nil) != test.right {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		chain   string
+		counter uint32
+		body    string
+		retry   bool
+		wrong   string
+	}
+	for _, test := range []struct {
+		name  string
+		steps []step
+	}{
+		{"rising, with gaps", []step{{"a", 0, "x", false, ""}, {"a", 1, "y", false, ""}, {"a", 5, "z", false, ""}}},
+		{"the same bytes again", []step{{"a", 0, "x", false, ""}, {"a", 1, "y", false, ""}, {"a", 0, "x", false, ""}}},
+		{"another chain", []step{{"a", 3, "x", false, ""}, {"b", 3, "y", false, ""}, {"b", 4, "z", false, ""}}},
+		{"used twice", []step{{"a", 0, "x", false, ""}, {"a", 0, "y", false, "twice"}}},
+		{"used twice by a retry", []step{{"a", 0, "x", false, ""}, {"a", 0, "y", true, "twice"}}},
+		{"gone back", []step{{"a", 4, "x", false, ""}, {"a", 2, "y", false, "went back"}}},
+		{"overtaken by a retry", []step{{"a", 4, "x", true, ""}, {"a", 3, "y", false, ""}, {"a", 5, "z", false, ""}}},
+	} {
+		var l ledger
+		for i, s := range test.steps {
+			_, wrong := l.note(chainID{"user:1", s.chain}, s.counter, []byte(s.body), s.retry)
+			if (s.wrong == "") != (wrong == "") || !strings.Contains(wrong, s.wrong) {
+				t.Errorf("%s, step %d: %q, want %q", test.name, i, wrong, s.wrong)
+			}
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"go.mau.fi/libsignal/logger"
 	"go.mau.fi/libsignal/protocol"
 	"go.mau.fi/libsignal/serialize"
+	"go.mau.fi/libsignal/session"
+	"go.mau.fi/libsignal/signalerror"
 	"go.mau.fi/libsignal/state/record"
 	"go.mau.fi/libsignal/state/store"
 	"go.mau.fi/whatsmeow/util/keys"
@@ -152,8 +155,8 @@ func (s *signalStore) GetSubDeviceSessions(_ context.Context, name string) ([]ui
 	return devices, nil
 }
 
-func (s *signalStore) StoreSession(_ context.Context, address *protocol.SignalAddress, session *record.Session) error {
-	s.sessions[address.String()] = session.Serialize()
+func (s *signalStore) StoreSession(_ context.Context, address *protocol.SignalAddress, known *record.Session) error {
+	s.sessions[address.String()] = known.Serialize()
 	return nil
 }
 
@@ -221,6 +224,74 @@ func (s *signalStore) LoadSenderKey(_ context.Context, name *protocol.SenderKeyN
 		return grouprecord.NewSenderKey(serializer.SenderKeyRecord, serializer.SenderKeyState), nil
 	}
 	return grouprecord.NewSenderKeyFromBytes(raw, serializer.SenderKeyRecord, serializer.SenderKeyState)
+}
+
+// decryptMessage opens a message of an existing session.
+func (s *signalStore) decryptMessage(ctx context.Context, from *protocol.SignalAddress, msg *protocol.SignalMessage) ([]byte, error) {
+	known, err := s.LoadSession(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	if known.IsFresh() {
+		return nil, signalerror.ErrNoSessionForUser
+	}
+	return s.tryStates(ctx, from, known, msg)
+}
+
+// decryptPreKeyMessage opens a message that brings the keys of its session.
+func (s *signalStore) decryptPreKeyMessage(ctx context.Context, from *protocol.SignalAddress, msg *protocol.PreKeySignalMessage) ([]byte, error) {
+	known, err := s.LoadSession(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	oneTime, err := session.NewBuilderFromSignal(s, from, serializer).Process(ctx, known, msg)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := s.tryStates(ctx, from, known, msg.WhisperMessage())
+	if err != nil {
+		return nil, err
+	}
+	if !oneTime.IsEmpty {
+		delete(s.preKeys, oneTime.Value)
+	}
+	return plain, nil
+}
+
+// tryStates opens a message with the session's current state or an earlier one, and makes
+// that one current. Each state is tried on a copy of the session: a try that fails leaves
+// libsignal's state a step further, which breaks the sessions of two who write to each other
+// first at the same time.
+func (s *signalStore) tryStates(ctx context.Context, from *protocol.SignalAddress, known *record.Session, msg *protocol.SignalMessage) ([]byte, error) {
+	cipher := session.NewCipher(session.NewBuilderFromSignal(s, from, serializer), from)
+	raw := known.Serialize()
+	for i := range len(known.PreviousSessionStates()) + 1 {
+		copied, err := record.NewSessionFromBytes(raw, serializer.Session, serializer.State)
+		if err != nil {
+			return nil, fmt.Errorf("copy session: %w", err)
+		}
+		state := copied.SessionState()
+		if i > 0 {
+			state = copied.PreviousSessionStates()[i-1]
+		}
+		plain, _, err := cipher.DecryptWithState(ctx, state, msg)
+		if errors.Is(err, signalerror.ErrOldCounter) {
+			return nil, err
+		}
+		if err != nil {
+			continue
+		}
+		structure := copied.Structure()
+		if i > 0 {
+			current := structure.SessionState
+			structure.SessionState = structure.PreviousStates[i-1]
+			earlier := slices.Delete(structure.PreviousStates, i-1, i)
+			structure.PreviousStates = slices.Insert(earlier, 0, current)
+		}
+		s.sessions[from.String()] = serializer.Session.Serialize(structure)
+		return plain, nil
+	}
+	return nil, signalerror.ErrNoValidSessions
 }
 
 func senderKeyIndex(name *protocol.SenderKeyName) string {
