@@ -111,7 +111,7 @@ func says(ctx context.Context, w *world, args []string) error {
 // phone PERSON ACT ...: a person does or sees something on their phone. "in GROUP" or "to PERSON" after the
 // arguments names a chat other than the one with the bot.
 //
-//	scans | types-code | unlinks | goes-offline | comes-online
+//	has-number DIGITS | scans | types-code | unlinks | goes-offline | comes-online
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
 //	hears TEXT: one more message with that text is shown
@@ -124,6 +124,10 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return w.scan(ctx, name)
 	case "types-code":
 		return w.enterCode(ctx, name)
+	case "has-number":
+		p, err := w.whatsapp.NewPhoneNumber(name, args[0])
+		w.phones[name] = p
+		return err
 	}
 	p := w.phone(name)
 	switch act {

@@ -5,7 +5,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -41,43 +40,71 @@ type Process struct {
 	Around func(Store) Store
 }
 
-const usage = `wabot is a WhatsApp AI bot.
+// command is one of the program's commands. Each has a file of its own where it is more than
+// a few lines.
+type command struct {
+	name  string
+	about string
+	run   func(ctx context.Context, p Process, args []string) error
+}
 
-Usage:
-  wabot           link to WhatsApp (a QR code the first time) and answer messages
-  wabot version   print the version
-  wabot help      print this text
-
-Settings come from the environment and from the file .env; .env.example lists them.
-
-Exit codes:
-` + exitCodes
+// commands are the program's commands, in the order that help lists them.
+func commands() []command {
+	return []command{
+		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
+		{"version", "print the version", printVersion},
+		{"help", "print this text", help},
+	}
+}
 
 // Run runs the command that p.Args name until it is done or ctx is. It returns nil after a
 // requested stop; ExitCode tells the others apart.
 func Run(ctx context.Context, p Process) error {
-	command := "run"
-	if len(p.Args) > 0 {
-		command = p.Args[0]
+	name, args := "run", p.Args
+	if len(args) > 0 {
+		name, args = args[0], args[1:]
 	}
-	if len(p.Args) > 1 {
-		return usageError(fmt.Sprintf("unexpected argument %q", p.Args[1]))
+	switch name {
+	case "-h", "-help", "--help":
+		name = "help"
+	case "-v", "-version", "--version":
+		name = "version"
 	}
-	switch command {
-	case "run":
-		return run(ctx, p)
-	case "version":
-		fmt.Fprintln(p.Stdout, "wabot", version())
-		return nil
-	case "help", "-h", "-help", "--help":
-		fmt.Fprint(p.Stdout, usage)
-		return nil
+	for _, c := range commands() {
+		if c.name == name {
+			return c.run(ctx, p, args)
+		}
 	}
-	return usageError(fmt.Sprintf("unknown command %q", command))
+	return usageError("unknown command %q", name)
+}
+
+// noArguments is the error of a command that takes none and was given some.
+func noArguments(args []string) error {
+	if len(args) > 0 {
+		return usageError("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+func printVersion(_ context.Context, p Process, args []string) error {
+	fmt.Fprintln(p.Stdout, "wabot", version())
+	return noArguments(args)
+}
+
+func help(_ context.Context, p Process, args []string) error {
+	fmt.Fprint(p.Stdout, "wabot is a WhatsApp AI bot.\n\nUsage: wabot [command]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(p.Stdout, "  wabot %-12s %s\n", c.name, c.about)
+	}
+	fmt.Fprintf(p.Stdout, "\nSettings come from the environment and from the file .env; .env.example lists them.\n\nExit codes:\n%s", exitCodes)
+	return noArguments(args)
 }
 
 // run is the daemon.
-func run(ctx context.Context, p Process) error {
+func run(ctx context.Context, p Process, args []string) error {
+	if err := noArguments(args); err != nil {
+		return err
+	}
 	cfg, warnings, err := config.Load(p.Getenv, p.Dotenv)
 	if err != nil {
 		return &configError{err}
@@ -192,8 +219,6 @@ func version() string {
 	return v
 }
 
-var errUsage = errors.New("wabot help lists the commands")
-
-func usageError(what string) error {
-	return &configError{fmt.Errorf("%s; %w", what, errUsage)}
+func usageError(format string, args ...any) error {
+	return &configError{fmt.Errorf(format+"; wabot help lists the commands", args...)}
 }

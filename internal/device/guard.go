@@ -19,9 +19,25 @@ import (
 	"fmt"
 	"sync"
 
+	"go.mau.fi/libsignal/logger"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 )
+
+// libsignal makes its default logger at the first line it logs, in whichever goroutine that is,
+// and prints to standard output. What does not decrypt whatsmeow reports by itself.
+func init() {
+	var quiet logger.Loggable = silence{}
+	logger.Setup(&quiet)
+}
+
+type silence struct{}
+
+func (silence) Debug(_, _ string)   {}
+func (silence) Info(_, _ string)    {}
+func (silence) Warning(_, _ string) {}
+func (silence) Error(_, _ string)   {}
+func (silence) Configure(string)    {}
 
 // ErrConflict says that a session changed between the read and the write of a send. Nothing
 // was sent; the same message can be sent again at once.
