@@ -162,7 +162,11 @@ func (s *Server) deviceQuery(l *link, n waBinary.Node) bool {
 		l.push(iqError(n, 404, "item-not-found"))
 		return true
 	}
-	l.push(iqResult(n))
+	if d == l.device {
+		l.end(iqResult(n)) // it knows, and deletes its state by itself
+	} else {
+		l.push(iqResult(n))
+	}
 	s.remove(d)
 	return true
 }
