@@ -26,7 +26,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -74,7 +73,7 @@ type Store struct {
 	secretAge time.Duration
 
 	sessions, macs, contacts, chats, secrets, outgoing, tokens, lidMap *mongo.Collection
-	meta, leases, inboxMessages, inboxChats                            *mongo.Collection
+	meta, leases, inboxRows                                            *mongo.Collection
 
 	// generation counts the times that everything read so far had to be forgotten.
 	generation atomic.Int64
@@ -83,8 +82,7 @@ type Store struct {
 	broken  atomic.Int64
 
 	devices *Devices
-	// claims makes turns of Claim and what must not run beside it.
-	claims sync.Mutex
+	box     box
 }
 
 // Open waits for the database, checks that this program may use it, and prepares it. The error
@@ -103,7 +101,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	for name, c := range map[string]**mongo.Collection{
 		"sessions": &s.sessions, "app_state_macs": &s.macs, "contacts": &s.contacts, "chat_settings": &s.chats,
 		"message_secrets": &s.secrets, "outgoing": &s.outgoing, "privacy_tokens": &s.tokens, "lids": &s.lidMap,
-		"meta": &s.meta, "leases": &s.leases, "inbox": &s.inboxMessages, "inbox_chats": &s.inboxChats,
+		"meta": &s.meta, "leases": &s.leases, "inbox": &s.inboxRows,
 	} {
 		*c = s.db.Collection(name)
 	}
@@ -276,11 +274,9 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 		{s.secrets, []string{"at"}, false},
 		{s.outgoing, []string{"device", "at"}, false},
 		{s.lidMap, []string{"pn"}, true},
-		{s.inboxMessages, []string{"names"}, true},
-		{s.inboxMessages, []string{"chat", "state", "at"}, false},
-		{s.inboxMessages, []string{"state"}, false},
-		{s.inboxMessages, []string{"turn"}, false},
-		{s.inboxChats, []string{"waiting", "since"}, false},
+		{s.inboxRows, []string{"open", "kind"}, false},
+		{s.inboxRows, []string{"chat", "kind", "open", "ended", "seq"}, false},
+		{s.inboxRows, []string{"messages._id"}, false},
 	} {
 		var keys bson.D
 		for _, k := range index.keys {

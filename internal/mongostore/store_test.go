@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"wabot/internal/inbox"
 	"wabot/internal/mongotest"
 	"wabot/internal/storetest"
 )
@@ -30,4 +31,12 @@ func TestDevices(t *testing.T) {
 		url := mongotest.New(t)
 		return func() storetest.Container { return open(t, url).Devices() }
 	}, storetest.Promises{PreKeyIDs: true, BrokenSessions: true})
+}
+
+func TestInbox(t *testing.T) {
+	t.Parallel()
+	storetest.Inbox(t, func(t *testing.T) (inbox.Store, func() inbox.Store) {
+		url := mongotest.New(t)
+		return open(t, url), func() inbox.Store { return open(t, url) }
+	})
 }

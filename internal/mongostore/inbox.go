@@ -1,0 +1,656 @@
+package mongostore
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"wabot/internal/chat"
+	"wabot/internal/inbox"
+)
+
+var _ inbox.Store = (*Store)(nil)
+
+// messageRow is a message in "inbox". It stays for good, so that one that comes again is known.
+type messageRow struct {
+	ID      string `bson:"_id"` // "m/", the chat and the sender as they came, and the message's ID
+	Kind    string `bson:"kind"`
+	Chat    string `bson:"chat"`
+	Came    int64  `bson:"came"` // nanoseconds
+	Seq     int64  `bson:"seq"`  // the order of the puts
+	Open    bool   `bson:"open"` // waits, or is in an open turn
+	Message string `bson:"message"`
+	// Dropped is set where the message came under two addresses and this is the later.
+	Dropped bool `bson:"dropped,omitempty"`
+}
+
+// turnRow is a turn in "inbox", with its messages: each of its changes is a write of one document.
+type turnRow struct {
+	ID       string       `bson:"_id"` // "t/" and random text
+	Kind     string       `bson:"kind"`
+	Chat     string       `bson:"chat"`
+	Rev      int64        `bson:"rev"`
+	Seq      int64        `bson:"seq"`
+	Open     bool         `bson:"open"`
+	Lease    string       `bson:"lease"`
+	Ready    int64        `bson:"ready"` // until when it is leased or put off, in nanoseconds
+	Attempt  int          `bson:"attempt"`
+	Messages []messageRow `bson:"messages"`
+	Reply    string       `bson:"reply"` // JSON, or empty
+	Failure  string       `bson:"failure"`
+	Ended    int64        `bson:"ended"` // nanoseconds
+}
+
+const (
+	kindMessage = "message"
+	kindTurn    = "turn"
+)
+
+// box is what is open in the inbox, in memory as in the database. One process alone works on it, the one that drives
+// the device, so it need not ask before each write. It is read anew after a write that failed.
+type box struct {
+	mu         sync.Mutex
+	loaded     bool
+	generation int64
+	seq        int64
+	waiting    []messageRow // in no turn, in the order they came
+	turns      []*turnRow   // open
+	// moved are the addresses whose documents have moved to another, used the beginnings of
+	// _ids written by this process, and aliased those looked for in the database: whether there were any.
+	moved   map[string]string
+	used    map[string]bool
+	aliased map[string]bool
+}
+
+// lockBox locks the box, loaded.
+func (s *Store) lockBox(ctx context.Context, doing string) (*box, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	b := &s.box
+	b.mu.Lock()
+	if g := s.generation.Load(); b.loaded && b.generation == g {
+		return b, nil
+	}
+	if err := s.load(ctx, b); err != nil {
+		b.mu.Unlock()
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return b, nil
+}
+
+// load reads what is open.
+func (s *Store) load(ctx context.Context, b *box) error {
+	generation := s.generation.Load()
+	var turns []*turnRow
+	var open []messageRow
+	err := s.try(ctx, "read the inbox", func(ctx context.Context) error {
+		turns, open = nil, nil
+		cursor, err := s.inboxRows.Find(ctx, bson.D{field("open", true), field("kind", kindTurn)})
+		if err == nil {
+			err = cursor.All(ctx, &turns)
+		}
+		if err == nil {
+			cursor, err = s.inboxRows.Find(ctx, bson.D{field("open", true), field("kind", kindMessage)})
+		}
+		if err == nil {
+			err = cursor.All(ctx, &open)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	taken := make(map[string]bool)
+	for _, t := range turns {
+		for _, m := range t.Messages {
+			taken[m.ID] = true
+		}
+	}
+	waiting := slices.DeleteFunc(open, func(m messageRow) bool { return taken[m.ID] })
+	if waiting, err = s.withoutEnded(ctx, waiting); err != nil {
+		return err
+	}
+	slices.SortFunc(waiting, byCame)
+	b.seq = 0
+	for _, m := range waiting {
+		b.seq = max(b.seq, m.Seq+1)
+	}
+	for _, t := range turns {
+		b.seq = max(b.seq, t.Seq+1)
+		for _, m := range t.Messages {
+			b.seq = max(b.seq, m.Seq+1)
+		}
+	}
+	b.loaded, b.generation, b.waiting, b.turns = true, generation, waiting, turns
+	b.moved, b.used, b.aliased = make(map[string]string), make(map[string]bool), make(map[string]bool)
+	return nil
+}
+
+// withoutEnded leaves out messages of turns that have ended: a crash came before they were closed.
+func (s *Store) withoutEnded(ctx context.Context, waiting []messageRow) ([]messageRow, error) {
+	if len(waiting) == 0 {
+		return nil, nil
+	}
+	var ids []string
+	for _, m := range waiting {
+		ids = append(ids, m.ID)
+	}
+	ended := make(map[string]bool)
+	err := s.try(ctx, "read the inbox", func(ctx context.Context) error {
+		cursor, err := s.inboxRows.Find(ctx, bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
+		if err != nil {
+			return err
+		}
+		var turns []turnRow
+		err = cursor.All(ctx, &turns)
+		for _, t := range turns {
+			for _, m := range t.Messages {
+				ended[m.ID] = true
+			}
+		}
+		return err
+	})
+	return slices.DeleteFunc(waiting, func(m messageRow) bool { return ended[m.ID] }), err
+}
+
+// messages gives a turn's or an exchange's messages, under the chat's present address.
+func messages(rows []messageRow, jid string) ([]chat.Message, error) {
+	var all []chat.Message
+	for _, row := range rows {
+		var m chat.Message
+		if err := json.Unmarshal([]byte(row.Message), &m); err != nil {
+			return nil, fmt.Errorf("read a message: %w", err)
+		}
+		if m.Chat != jid {
+			m.Chat, m.ChatAlt = jid, m.Chat
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+func reply(text string) (*chat.Reply, error) {
+	if text == "" {
+		return nil, nil
+	}
+	r := new(chat.Reply)
+	if err := json.Unmarshal([]byte(text), r); err != nil {
+		return nil, fmt.Errorf("read a reply: %w", err)
+	}
+	return r, nil
+}
+
+func byCame(a, b messageRow) int {
+	return cmp.Or(cmp.Compare(a.Came, b.Came), cmp.Compare(a.Seq, b.Seq))
+}
+
+func field(name string, v any) bson.E { return bson.E{Key: name, Value: v} }
+
+// names are the _ids that m may be stored under: its own, then those of its other addresses.
+func names(m chat.Message) (own string, others []string) {
+	prefix := func(c, sender string) string { return "m/" + escape(c) + "/" + escape(sender) + "/" }
+	own = prefix(m.Chat, m.Sender)
+	for _, c := range []string{m.Chat, m.ChatAlt} {
+		for _, sender := range []string{m.Sender, m.SenderAlt} {
+			if p := prefix(c, sender); c != "" && sender != "" && p != own && !slices.Contains(others, p) {
+				others = append(others, p)
+			}
+		}
+	}
+	return own, others
+}
+
+// Put implements inbox.Store. Once a chat's addresses are known it is one command.
+func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
+	const doing = "put a message"
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	b, err := s.lockBox(ctx, doing)
+	if err != nil {
+		return err
+	}
+	defer b.mu.Unlock()
+	if m.ChatAlt != "" && m.ChatAlt != m.Chat && b.moved[m.ChatAlt] != m.Chat {
+		if err := s.move(ctx, b, m.ChatAlt, m.Chat); err != nil {
+			return err
+		}
+	}
+	own, others := names(m)
+	if seen, err := s.seen(ctx, b, m.ID, others); err != nil || seen {
+		return err
+	}
+	row := messageRow{ID: own + m.ID, Kind: kindMessage, Chat: m.Chat, Came: now.UnixNano(), Seq: b.seq, Open: true, Message: string(text)}
+	repeated, err := s.insert(ctx, m, &row)
+	if err != nil {
+		b.loaded = false
+		return err
+	}
+	b.used[own] = true
+	if !repeated {
+		delete(b.moved, m.Chat)
+		b.seq++
+		b.waiting = append(b.waiting, row)
+		slices.SortFunc(b.waiting, byCame)
+	}
+	return nil
+}
+
+// insert stores a new message, and tells whether it was there. What lies under its name but has moved to
+// another address, while the message came again without that address, is another message: the
+// name then gets a mark.
+func (s *Store) insert(ctx context.Context, m chat.Message, row *messageRow) (repeated bool, err error) {
+	for mark := ""; ; mark += "+" {
+		row.ID = "m/" + escape(m.Chat) + mark + "/" + escape(m.Sender) + "/" + m.ID
+		var there messageRow
+		err := s.write(ctx, "put a message", func(ctx context.Context) error {
+			_, err := s.inboxRows.InsertOne(ctx, row)
+			if mongo.IsDuplicateKeyError(err) {
+				err = s.inboxRows.FindOne(ctx, byID(row.ID)).Decode(&there)
+			}
+			return err
+		})
+		switch {
+		case err != nil || there.ID == "":
+			return false, err
+		case there.Chat == m.Chat:
+			// Ours of an earlier try, unless it is older.
+			return there.Came != row.Came || there.Seq != row.Seq || !there.Open, nil
+		}
+	}
+}
+
+// seen tells whether a message is there under one of its other names.
+func (s *Store) seen(ctx context.Context, b *box, id string, others []string) (bool, error) {
+	var ids []string
+	for _, prefix := range others {
+		any, known := b.aliased[prefix]
+		if !known {
+			var n int64
+			err := s.try(ctx, "look for a chat's other address", func(ctx context.Context) (err error) {
+				n, err = s.inboxRows.CountDocuments(ctx, bson.D{field("_id", within(prefix))}, options.Count().SetLimit(1))
+				return err
+			})
+			if err != nil {
+				return false, err
+			}
+			any = n > 0
+			b.aliased[prefix] = any
+		}
+		if any || b.used[prefix] {
+			ids = append(ids, prefix+id)
+		}
+	}
+	if len(ids) == 0 {
+		return false, nil
+	}
+	var n int64
+	err := s.try(ctx, "look for a message", func(ctx context.Context) (err error) {
+		n, err = s.inboxRows.CountDocuments(ctx, bson.D{field("_id", bson.D{field("$in", ids)})}, options.Count().SetLimit(1))
+		return err
+	})
+	return n > 0, err
+}
+
+// move makes what is stored under the address from be found under the address to.
+func (s *Store) move(ctx context.Context, b *box, from, to string) error {
+	err := s.write(ctx, "move a chat to its new address", func(ctx context.Context) error {
+		_, err := s.inboxRows.UpdateMany(ctx, bson.D{field("chat", from)}, set(bson.D{field("chat", to)}))
+		return err
+	})
+	if err != nil {
+		b.loaded = false
+		return err
+	}
+	b.moved[from] = to
+	for i := range b.waiting {
+		if b.waiting[i].Chat == from {
+			b.waiting[i].Chat = to
+		}
+	}
+	for _, t := range b.turns {
+		if t.Chat == from {
+			t.Chat = to
+		}
+	}
+	return s.dropRepeated(ctx, b, from, to)
+}
+
+// dropRepeated ends the wait of messages that came under both addresses before they were known
+// to be one: the first stays.
+func (s *Store) dropRepeated(ctx context.Context, b *box, from, to string) error {
+	var repeated []string
+	for _, row := range b.waiting {
+		if row.Chat != to {
+			continue
+		}
+		parts := strings.SplitN(row.ID, "/", 4)
+		name, marked := strings.TrimRight(parts[1], "+"), strings.HasSuffix(parts[1], "+")
+		if name != parts[2] {
+			continue // of a group, or written by the account itself
+		}
+		earlier := false
+		for _, address := range []string{escape(from), escape(to)} {
+			if address == name && !marked {
+				continue
+			}
+			twin := strings.Join([]string{"m", address, address, parts[3]}, "/")
+			i := slices.IndexFunc(b.waiting, func(o messageRow) bool { return o.ID == twin })
+			if i >= 0 {
+				earlier = earlier || b.waiting[i].Seq < row.Seq
+				continue
+			}
+			err := s.try(ctx, "look for a message", func(ctx context.Context) error {
+				n, err := s.inboxRows.CountDocuments(ctx, bson.D{field("_id", twin), field("dropped", bson.D{field("$ne", true)})})
+				earlier = earlier || n > 0
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if earlier {
+			repeated = append(repeated, row.ID)
+		}
+	}
+	if len(repeated) == 0 {
+		return nil
+	}
+	err := s.write(ctx, "drop a message that came twice", func(ctx context.Context) error {
+		_, err := s.inboxRows.UpdateMany(ctx, bson.D{field("_id", bson.D{field("$in", repeated)})}, set(bson.D{field("open", false), field("dropped", true)}))
+		return err
+	})
+	if err != nil {
+		b.loaded = false
+		return err
+	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(row messageRow) bool { return slices.Contains(repeated, row.ID) })
+	return nil
+}
+
+// chatState is since when a chat waits, and from when on it may be claimed.
+type chatState struct{ since, ready int64 }
+
+func (b *box) chats() map[string]chatState {
+	out := make(map[string]chatState)
+	add := func(jid string, since, ready int64) {
+		if c, ok := out[jid]; ok {
+			since, ready = min(since, c.since), max(ready, c.ready)
+		}
+		out[jid] = chatState{since, ready}
+	}
+	for _, m := range b.waiting {
+		add(m.Chat, m.Came, 0)
+	}
+	for _, t := range b.turns {
+		add(t.Chat, t.Messages[0].Came, t.Ready)
+	}
+	return out
+}
+
+// Claim implements inbox.Store.
+func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, error) {
+	const doing = "claim a turn"
+	b, err := s.lockBox(ctx, doing)
+	if err != nil {
+		return chat.Turn{}, err
+	}
+	defer b.mu.Unlock()
+	jid, since := "", int64(0)
+	for candidate, c := range b.chats() {
+		if c.ready <= now.UnixNano() && (jid == "" || c.since < since || c.since == since && candidate < jid) {
+			jid, since = candidate, c.since
+		}
+	}
+	if jid == "" {
+		return chat.Turn{}, inbox.ErrEmpty
+	}
+	var open []*turnRow
+	for _, t := range b.turns {
+		if t.Chat == jid {
+			open = append(open, t)
+		}
+	}
+	// One with a reply first: its messages are set. More than one is there only where two chats became one.
+	slices.SortFunc(open, func(x, y *turnRow) int {
+		return cmp.Or(-cmp.Compare(min(len(x.Reply), 1), min(len(y.Reply), 1)), cmp.Compare(x.Seq, y.Seq))
+	})
+	next := turnRow{ID: "t/" + rand.Text(), Kind: kindTurn, Chat: jid, Seq: b.seq, Open: true}
+	if len(open) > 0 {
+		next = *open[0]
+	}
+	next.Messages = slices.Clone(next.Messages)
+	var folded []string
+	if next.Reply == "" {
+		for _, t := range open[min(1, len(open)):] {
+			next.Attempt = max(next.Attempt, t.Attempt)
+			next.Messages = append(next.Messages, t.Messages...)
+			folded = append(folded, t.ID)
+		}
+		for _, m := range b.waiting {
+			if m.Chat == jid {
+				next.Messages = append(next.Messages, m)
+			}
+		}
+		slices.SortFunc(next.Messages, byCame)
+	}
+	next.Attempt++
+	next.Lease, next.Ready = rand.Text(), until.UnixNano()
+	turn := chat.Turn{Chat: jid, Lease: next.Lease, Until: until, Attempt: next.Attempt}
+	if turn.Reply, err = reply(next.Reply); err != nil {
+		return chat.Turn{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	if turn.Messages, err = messages(next.Messages, jid); err != nil {
+		return chat.Turn{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := s.save(ctx, b, doing, &next, folded); err != nil {
+		return chat.Turn{}, err
+	}
+	b.seq++
+	b.turns = slices.DeleteFunc(b.turns, func(t *turnRow) bool { return t.ID == next.ID || slices.Contains(folded, t.ID) })
+	b.turns = append(b.turns, &next)
+	if next.Reply == "" {
+		b.waiting = slices.DeleteFunc(b.waiting, func(m messageRow) bool { return m.Chat == jid })
+	}
+	return turn, nil
+}
+
+// save writes a turn over what was there before. Where it has ended, its messages are then closed, in
+// the same command; folded turns are deleted after it.
+func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, folded []string) error {
+	t.Rev++
+	filter := bson.D{field("_id", t.ID), field("rev", t.Rev-1)}
+	if t.Rev == 1 {
+		filter[1].Value = bson.D{field("$exists", false)}
+	}
+	turn := mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(t).SetUpsert(true)
+	var rest []mongo.WriteModel
+	if !t.Open {
+		for _, m := range t.Messages {
+			rest = append(rest, mongo.NewUpdateOneModel().SetFilter(byID(m.ID)).SetUpdate(set(bson.D{field("open", false)})))
+		}
+	}
+	for _, id := range folded {
+		rest = append(rest, mongo.NewDeleteOneModel().SetFilter(byID(id)))
+	}
+	models := append([]mongo.WriteModel{turn}, rest...)
+	err := s.write(ctx, doing, func(ctx context.Context) error {
+		if len(models) == 0 {
+			return nil
+		}
+		_, err := s.inboxRows.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
+		if !mongo.IsDuplicateKeyError(err) {
+			return err
+		}
+		var there turnRow
+		if err := s.inboxRows.FindOne(ctx, byID(t.ID)).Decode(&there); err != nil {
+			return err
+		}
+		if there.Rev != t.Rev || there.Lease != t.Lease || there.Ready != t.Ready {
+			return errConflict
+		}
+		models = rest // an earlier try of ours
+		return errAgain
+	})
+	if err != nil {
+		b.loaded = false
+	}
+	return err
+}
+
+// Next implements inbox.Store.
+func (s *Store) Next(ctx context.Context) (time.Time, error) {
+	b, err := s.lockBox(ctx, "find the next turn")
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer b.mu.Unlock()
+	next := time.Time{}
+	for _, c := range b.chats() {
+		if at := time.Unix(0, c.ready); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next, nil
+}
+
+// History implements inbox.Store.
+func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
+	if n <= 0 {
+		return nil, ctx.Err()
+	}
+	var rows []turnRow
+	err := s.try(ctx, "read the history", func(ctx context.Context) error {
+		cursor, err := s.inboxRows.Find(ctx, bson.D{field("chat", chatJID), field("kind", kindTurn), field("open", false)},
+			options.Find().SetSort(bson.D{field("ended", -1), field("seq", -1)}).SetLimit(int64(n)))
+		if err != nil {
+			return err
+		}
+		rows = nil
+		return cursor.All(ctx, &rows)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []chat.Exchange
+	for _, row := range slices.Backward(rows) {
+		var x chat.Exchange
+		if x.Messages, err = messages(row.Messages, chatJID); err == nil {
+			x.Reply, err = reply(row.Reply)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the history: %w", err)
+		}
+		all = append(all, x)
+	}
+	return all, nil
+}
+
+// change writes a turn that the caller holds, as edit makes it.
+func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func(*turnRow)) error {
+	b, err := s.lockBox(ctx, doing)
+	if err != nil {
+		return err
+	}
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.turns, func(row *turnRow) bool { return row.Lease == t.Lease })
+	if i < 0 || t.Lease == "" {
+		return inbox.ErrLeaseLost
+	}
+	next := *b.turns[i]
+	edit(&next)
+	if err := s.save(ctx, b, doing, &next, nil); err != nil {
+		return err
+	}
+	b.turns[i] = &next
+	if !next.Open {
+		b.turns = slices.Delete(b.turns, i, i+1)
+	}
+	return nil
+}
+
+// SaveReply implements inbox.Store.
+func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("save a reply: %w", err)
+	}
+	return s.change(ctx, "save a reply", t, func(row *turnRow) { row.Reply = string(text) })
+}
+
+// Finish implements inbox.Store.
+func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
+	var text []byte
+	if t.Reply != nil {
+		var err error
+		if text, err = json.Marshal(t.Reply); err != nil {
+			return fmt.Errorf("finish a turn: %w", err)
+		}
+	}
+	return s.change(ctx, "finish a turn", t, func(row *turnRow) {
+		row.Reply, row.Lease, row.Open, row.Ended = string(text), "", false, now.UnixNano()
+	})
+}
+
+// Retry implements inbox.Store.
+func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
+	return s.change(ctx, "put a turn off", t, func(row *turnRow) { row.Lease, row.Ready = "", at.UnixNano() })
+}
+
+// Fail implements inbox.Store.
+func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
+	return s.change(ctx, "give a turn up", t, func(row *turnRow) {
+		row.Failure, row.Lease, row.Open, row.Ended = reason, "", false, now.UnixNano()
+	})
+}
+
+// Release implements inbox.Store.
+func (s *Store) Release(ctx context.Context) error {
+	const doing = "release the leases"
+	s.box.mu.Lock()
+	s.box.loaded = false // a predecessor may have written
+	s.box.mu.Unlock()
+	b, err := s.lockBox(ctx, doing)
+	if err != nil {
+		return err
+	}
+	defer b.mu.Unlock()
+	for i, t := range b.turns {
+		if t.Lease == "" {
+			continue
+		}
+		next := *t
+		next.Lease, next.Ready = "", 0
+		if err := s.save(ctx, b, doing, &next, nil); err != nil {
+			return err
+		}
+		b.turns[i] = &next
+	}
+	return nil
+}
+
+// Depth implements inbox.Store.
+func (s *Store) Depth(ctx context.Context) (int, error) {
+	b, err := s.lockBox(ctx, "count what waits")
+	if err != nil {
+		return 0, err
+	}
+	defer b.mu.Unlock()
+	n := len(b.waiting)
+	for _, t := range b.turns {
+		n += len(t.Messages)
+	}
+	return n, nil
+}
