@@ -2,15 +2,24 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow/types"
+	"golang.org/x/sync/errgroup"
+
 	"wabot/internal/app"
 	"wabot/internal/chat"
+	"wabot/internal/llmtest"
+	"wabot/internal/whatsapptest"
 )
 
 // wabot is the program as the stories run it: the real one, but that KILL_AT names a call of the store
@@ -122,4 +131,107 @@ func TestKillBetweenSteps(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Kills at random moments of a conversation of three people, and messages that come while wabot is
+// down: each question is answered once.
+func TestRandomKills(t *testing.T) {
+	t.Parallel()
+	binary, err := exec.LookPath("wabot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const messages, kills = 200, 12
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	w, err := newWorld(binary, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.close)
+	w.env = []string{"ALLOW=*", "LOG_LEVEL=info"}
+	if err := w.pair(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	w.answer = lastQuestions
+	people := []*whatsapptest.Phone{w.phone("alice"), w.phone("bob"), w.phone("carol")}
+	var talking errgroup.Group
+	for i, p := range people {
+		talking.Go(func() error {
+			for n := i; n < messages; n += len(people) {
+				if _, err := p.Say(ctx, w.owner.LID(), fmt.Sprintf("!ai question %d", n)); err != nil {
+					return err
+				}
+				// Every third question waits for its answer; the others come in bursts.
+				if n%3 != 0 {
+					continue
+				}
+				want := fmt.Sprintf("question %d", n)
+				if err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return answered(p, w.owner.LID(), want) > 0 }); err != nil {
+					return fmt.Errorf("no answer to %q: %w", want, err)
+				}
+			}
+			return nil
+		})
+	}
+	for range kills {
+		select {
+		case <-time.After(time.Duration(random.IntN(400)) * time.Millisecond):
+		case <-ctx.Done():
+		}
+		if err := w.kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := talking.Wait(); err != nil {
+		t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
+	}
+	for n := range messages {
+		p, want := people[n%len(people)], fmt.Sprintf("question %d", n)
+		if err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return answered(p, w.owner.LID(), want) > 0 }); err != nil {
+			t.Errorf("%q was lost: %v", want, err)
+		}
+	}
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+	for n := range messages {
+		p, want := people[n%len(people)], fmt.Sprintf("question %d", n)
+		if got := answered(p, w.owner.LID(), want); got != 1 {
+			t.Errorf("%q was answered %d times", want, got)
+		}
+	}
+	for _, p := range w.problems() {
+		t.Error(p)
+	}
+}
+
+// answered counts the bot's messages that answer a question. Those of a burst are answered
+// together: the model here names them all.
+func answered(p *whatsapptest.Phone, chatJID types.JID, question string) (n int) {
+	for _, m := range p.Messages(chatJID) {
+		if !m.FromMe && slices.Contains(strings.Split(strings.TrimPrefix(m.Text, "You said: "), ", "), question) {
+			n++
+		}
+	}
+	return n
+}
+
+// lastQuestions answers with all that was said since the model spoke last.
+func lastQuestions(r llmtest.Request) string {
+	var said []string
+	for _, m := range slices.Backward(r.Messages) {
+		if m.Role != "user" {
+			break
+		}
+		said = append([]string{m.Text}, said...)
+	}
+	return "You said: " + strings.Join(said, ", ")
 }

@@ -80,9 +80,6 @@ func (p *Phone) onChatState(n waBinary.Node) {
 	if from.Server == types.GroupServer {
 		by = address(n, "participant")
 	}
-	if p.own(by) {
-		return
-	}
 	_, composing := n.GetOptionalChildByTag("composing")
 	chat, by := p.canonical(from), p.canonical(by)
 	p.mu.Lock()

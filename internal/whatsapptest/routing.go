@@ -419,19 +419,22 @@ func presenceOf(a *account, as types.JID) waBinary.Node {
 	return waBinary.Node{Tag: "presence", Attrs: attrs}
 }
 
-// chatState passes typing on to those who are connected now.
+// chatState passes typing on to those who are connected now; in the chat with oneself these are the
+// account's other devices, which is an assumption.
 func (s *Server) chatState(l *link, n waBinary.Node) {
 	a, to := l.device.account, address(n, "to")
 	push := func(other *account, attrs waBinary.Attrs) {
 		for _, d := range other.sorted() {
-			if d.link != nil && d.link.active && other != a {
+			if d.link != nil && d.link.active && d != l.device {
 				d.link.push(waBinary.Node{Tag: "chatstate", Attrs: attrs, Content: n.Content})
 			}
 		}
 	}
 	if g := s.groups[to]; g != nil {
 		for _, m := range g.members {
-			push(m.account, waBinary.Attrs{"from": to, "participant": a.lid})
+			if m.account != a {
+				push(m.account, waBinary.Attrs{"from": to, "participant": a.lid})
+			}
 		}
 	} else if other := s.accountOf(to); other != nil {
 		push(other, waBinary.Attrs{"from": a.address(to)})

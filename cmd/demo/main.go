@@ -1,0 +1,246 @@
+// Command demo shows wabot without a phone, an account or an API key: it starts a simulated
+// WhatsApp in the process, pairs the real bot with it and lets the user type as the phone's
+// owner, in the chat with themselves. Text that is piped in is a conversation, too:
+//
+//	printf 'hello\n!help\n' | go run ./cmd/demo
+//
+// With a model in the environment or in .env that one answers, else a small one built in.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"wabot/internal/app"
+	"wabot/internal/config"
+	"wabot/internal/llmtest"
+	"wabot/internal/whatsapp"
+	"wabot/internal/whatsapptest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal kills
+	echo := !term.IsTerminal(int(os.Stdin.Fd()))
+	if err := run(ctx, os.Getenv, ".env", os.Stdin, echo, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// patience bounds the wait for an answer to a line that was piped in.
+const patience = 5 * time.Minute
+
+// run is the demo. echo repeats each line of in, which no terminal has shown.
+func run(ctx context.Context, getenv func(string) string, dotenv string, in io.Reader, echo bool, out, errs io.Writer) error {
+	var server whatsapptest.Server
+	if err := server.Start(); err != nil {
+		return fmt.Errorf("start the simulated WhatsApp: %w", err)
+	}
+	defer server.Close()
+	dir, err := os.MkdirTemp("", "wabot-demo-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the session: %w", err)
+	}
+	defer os.RemoveAll(dir)
+
+	settings := map[string]string{"SESSION_DIR": dir, "MONGO_ENABLED": "False", "PAIR_PHONE": "", "HTTP_ADDR": "off"}
+	for name, value := range map[string]string{"LOG_LEVEL": "warn", "LOG_FORMAT": "text"} {
+		if getenv(name) == "" {
+			settings[name] = value
+		}
+	}
+	lookup := func(name string) string {
+		if value, ok := settings[name]; ok {
+			return value
+		}
+		return getenv(name)
+	}
+	model := llmtest.Server{Answer: builtIn}
+	if _, _, err := config.Load(lookup, dotenv); err != nil {
+		// No model, or something else is wrong, which then shows again below.
+		if err := model.Start(); err != nil {
+			return fmt.Errorf("start the built-in model: %w", err)
+		}
+		defer model.Close()
+		settings["OPENAI_BASE_URL"], settings["OPENAI_MODEL"] = model.URL(), "built-in"
+	}
+
+	d := &demo{out: out, echo: echo, phone: server.NewPhone("You"), said: make(chan struct{}, 1)}
+	fmt.Fprintln(out, "This is a simulated WhatsApp; the bot is the real one. It shows the code to link it:")
+	g, ctx := errgroup.WithContext(ctx)
+	bot, stopBot := context.WithCancel(ctx)
+	online := make(chan struct{})
+	scan := make(chan string, 1)
+	g.Go(func() error {
+		defer stopBot()
+		return app.Run(bot, app.Process{
+			Getenv: lookup, Dotenv: dotenv, Stdout: out, Stderr: errs, WhatsApp: server.HTTPClient(),
+			Watch: func(s whatsapp.State) {
+				if s.QR != "" {
+					select {
+					case scan <- s.QR:
+					default:
+					}
+				}
+				if s.Phase == whatsapp.Online {
+					select {
+					case <-online:
+					default:
+						close(online)
+					}
+				}
+			},
+		})
+	})
+	g.Go(func() error {
+		select {
+		case code := <-scan:
+			fmt.Fprintln(out, "The simulated phone scans it.")
+			if _, err := d.phone.Scan(ctx, code); err != nil {
+				return fmt.Errorf("scan the code: %w", err)
+			}
+		case <-bot.Done():
+			return nil
+		}
+		select {
+		case <-online:
+		case <-bot.Done():
+			return nil
+		}
+		return d.chat(ctx, in, stopBot)
+	})
+	return g.Wait()
+}
+
+// builtIn is the model of those who have none.
+func builtIn(r llmtest.Request) string {
+	n := 0
+	for _, m := range r.Messages {
+		if m.Role == "user" {
+			n++
+		}
+	}
+	return fmt.Sprintf("I am the demo's built-in model: no intelligence, just an echo. You wrote **%s**, and I remember %d of your messages. For real answers set OPENAI_API_KEY.", r.LastUser(), n)
+}
+
+// demo is the user's side: a phone, on a terminal or a pipe.
+type demo struct {
+	out   io.Writer
+	echo  bool
+	phone *whatsapptest.Phone
+	// said gets a token when a message of the bot was shown.
+	said chan struct{}
+}
+
+// chat sends each line of in and shows what comes back, until in ends; then it has the bot stop and
+// shows what that still had to say.
+func (d *demo) chat(ctx context.Context, in io.Reader, stopBot func()) error {
+	fmt.Fprintln(d.out, "You write to yourself, where the bot always answers. !help asks for help; Ctrl-D ends.")
+	watch, stopWatching := context.WithCancel(ctx)
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		for c := range d.phone.Watch(watch) {
+			d.show(c)
+		}
+	}()
+	defer func() { stopWatching(); <-shown }()
+	defer stopBot()
+
+	lines := make(chan string)
+	ended := make(chan error, 1)
+	go func() {
+		s := bufio.NewScanner(in)
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
+			select {
+			case lines <- s.Text():
+			case <-watch.Done():
+				return
+			}
+		}
+		ended <- s.Err()
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-ended:
+			return err
+		case line := <-lines:
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			if err := d.say(ctx, line); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// say sends a line, and on a pipe waits for the answer before the next.
+func (d *demo) say(ctx context.Context, line string) error {
+	if d.echo {
+		fmt.Fprintln(d.out, "you:", line)
+	}
+	select {
+	case <-d.said: // the end of an answer in several messages
+	default:
+	}
+	if _, err := d.phone.Say(ctx, d.phone.LID(), line); err != nil {
+		return fmt.Errorf("send the message: %w", err)
+	}
+	if !d.echo {
+		return nil
+	}
+	select {
+	case <-d.said:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("no answer within %v", patience)
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// byBot tells the bot, another device of the account, from the phone.
+func byBot(m whatsapptest.Received) bool { return !m.FromMe || m.Device != 0 }
+
+// show prints what happened on the phone.
+func (d *demo) show(c whatsapptest.Change) {
+	switch {
+	case c.Kind == "typing" && c.Typing:
+		fmt.Fprintln(d.out, "(the bot is typing)")
+	case !byBot(c.Message):
+	case c.Kind == "message":
+		fmt.Fprintln(d.out, "bot:", c.Message.Text)
+		select {
+		case d.said <- struct{}{}:
+		default:
+		}
+	case c.Kind == "edit":
+		fmt.Fprintln(d.out, "bot, edited:", c.Message.Text)
+	case c.Kind == "revoke":
+		fmt.Fprintln(d.out, "(the bot deleted a message)")
+	case c.Kind == "reaction":
+		fmt.Fprintf(d.out, "(the bot reacted to a message: %s)\n", strings.Join(reactions(c.Message), " "))
+	}
+}
+
+func reactions(m whatsapptest.Received) (all []string) {
+	for _, emoji := range m.Reactions {
+		all = append(all, emoji)
+	}
+	return all
+}
