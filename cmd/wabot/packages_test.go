@@ -1,0 +1,71 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// allowed is what each package may import of ours. Arrows point at chat; only app, which wires
+// them, imports a store, web or config.
+var allowed = map[string]string{
+	"cmd/wabot":             "internal/app",
+	"cmd/demo":              "internal/app internal/config internal/llmtest internal/whatsapp internal/whatsapptest",
+	"internal/app":          "internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/mongostore internal/qr internal/sqlitestore internal/web internal/whatsapp",
+	"internal/bot":          "internal/chat internal/format internal/inbox internal/llm internal/mask",
+	"internal/chat":         "",
+	"internal/config":       "internal/mask",
+	"internal/device":       "",
+	"internal/format":       "",
+	"internal/inbox":        "internal/chat internal/mask",
+	"internal/llm":          "",
+	"internal/llmtest":      "",
+	"internal/mask":         "",
+	"internal/mongostore":   "internal/chat internal/inbox internal/mask",
+	"internal/mongotest":    "",
+	"internal/qr":           "",
+	"internal/qr/qrtest":    "",
+	"internal/sqlitestore":  "internal/chat internal/inbox",
+	"internal/storetest":    "internal/chat internal/inbox",
+	"internal/web":          "",
+	"internal/whatsapp":     "internal/chat internal/device internal/mask",
+	"internal/whatsapptest": "",
+}
+
+// The packages hang together as the design says.
+func TestPackages(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "wabot/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		name := strings.TrimPrefix(fields[0], "wabot/")
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("package %s is not in the table", name)
+		}
+		for _, path := range fields[1:] {
+			imported, ours := strings.CutPrefix(path, "wabot/")
+			if ours && !slices.Contains(strings.Fields(may), imported) {
+				t.Errorf("%s must not import %s", name, imported)
+			}
+		}
+	}
+}
+
+// The program links nothing of the simulators.
+func TestProgramIsFreeOfSimulators(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "wabot/cmd/wabot").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(path, "wabot/") && strings.HasSuffix(path, "test") || path == "testing" {
+			t.Errorf("cmd/wabot links %s", path)
+		}
+	}
+}
