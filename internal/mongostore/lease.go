@@ -1,0 +1,215 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// ErrLeaseLost says that this process may no longer drive the device.
+var ErrLeaseLost = errors.New("the lease on the device was lost")
+
+// DefaultLease is how long a lease lives without being renewed.
+const DefaultLease = 10 * time.Second
+
+// Leader is who holds a lease.
+type Leader struct {
+	// Owner is the name given to Acquire.
+	Owner string `bson:"owner"`
+	// Epoch counts the times that the lease has changed hands.
+	Epoch int64 `bson:"epoch"`
+	// Beat counts the renewals.
+	Beat int64 `bson:"beat"`
+	// Released is set where the owner has given the lease back.
+	Released bool `bson:"released"`
+}
+
+// Lease is the right to drive a device, as long as Run renews it.
+//
+// Its age is judged by the clock of whoever waits for it, and by nothing else: a lease is
+// dead when its epoch and beat have not changed for its whole life while a waiting process
+// looked on, by that process's monotonic clock. So no clock of the database or of another machine
+// needs to be right, or to stay as it is. The price is that a process started after a crash waits one life. The holder
+// counts from before it sent a renewal, and stops at five sixths of a life, so it always stops first, unless
+// its machine was frozen; then the counted writes of the store refuse what it still sends.
+type Lease struct {
+	s    *Store
+	key  string
+	me   Leader
+	life time.Duration
+	// renewed is when the last successful renewal was sent, as nanoseconds after started.
+	started time.Time
+	renewed atomic.Int64
+}
+
+// Acquire waits until the lease with the key is free or dead, and takes it. While it waits it looks
+// once a second, and calls standby with each leader that it finds; standby may be nil. An outage does not
+// end the wait, ctx does. life is DefaultLease when zero, and the same for all who want the lease.
+func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Duration, standby func(Leader)) (*Lease, error) {
+	l := &Lease{s: s, key: key, life: orElse(life, DefaultLease), started: time.Now()}
+	var last Leader
+	var unchanged time.Time // since when last is all that was seen
+	for {
+		now := time.Now()
+		there, err := s.leader(ctx, key)
+		switch {
+		case err != nil:
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("wait for the lease: %w", ctx.Err())
+			}
+			s.log.Warn("the lease cannot be read; trying again", "error", err)
+			unchanged = time.Time{} // unseen time does not count
+		case unchanged.IsZero() || there != last:
+			if standby != nil && there.Epoch != 0 && !there.Released && (unchanged.IsZero() || there.Epoch != last.Epoch) {
+				standby(there)
+			}
+			last, unchanged = there, now
+			fallthrough
+		default:
+			if there.Epoch != 0 && !there.Released && now.Sub(unchanged) < l.life {
+				break
+			}
+			l.me = Leader{Owner: owner, Epoch: there.Epoch + 1, Beat: 1}
+			taken, err := l.swap(ctx, there, l.me)
+			if err == nil && taken {
+				l.renewed.Store(int64(now.Sub(l.started)))
+				s.forget()
+				s.passive.Store(false)
+				return l, nil
+			}
+		}
+		if err := sleep(ctx, min(time.Second, l.life/5)); err != nil {
+			return nil, fmt.Errorf("wait for the lease: %w", err)
+		}
+	}
+}
+
+// Leader is who holds the lease with the key; its Epoch is 0 where nobody ever did.
+func (s *Store) Leader(ctx context.Context, key string) (Leader, error) { return s.leader(ctx, key) }
+
+func (s *Store) leader(ctx context.Context, key string) (there Leader, err error) {
+	if err := found(s.leases.FindOne(ctx, byID(key)).Decode(&there)); err != nil {
+		return there, wrapOutage("read the lease", err)
+	}
+	return there, nil
+}
+
+// swap replaces the lease if it still is what was seen. A swap whose answer was lost is found done by
+// the next one: it looks the same.
+func (l *Lease) swap(ctx context.Context, was, next Leader) (bool, error) {
+	filter := bson.D{{Key: "_id", Value: l.key}, {Key: "epoch", Value: was.Epoch}, {Key: "beat", Value: was.Beat}}
+	if was.Epoch == 0 {
+		filter = bson.D{{Key: "_id", Value: l.key}, {Key: "epoch", Value: bson.D{{Key: "$exists", Value: false}}}}
+	}
+	res, err := l.s.leases.UpdateOne(ctx, filter, bson.D{{Key: "$set", Value: next}}, options.UpdateOne().SetUpsert(was.Epoch == 0))
+	if mongo.IsDuplicateKeyError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, wrapOutage("write the lease", err)
+	}
+	return res.MatchedCount+res.UpsertedCount > 0, nil
+}
+
+// Epoch is the number of this tenure; each later holder has a greater one.
+func (l *Lease) Epoch() int64 { return l.me.Epoch }
+
+// Run renews the lease at a third of its life until ctx is done, and then returns nil: the lease
+// is still held, until Release or its end. It returns ErrLeaseLost as soon as another holds the lease, or before one could,
+// when it cannot be renewed. From then on the store refuses to write.
+func (l *Lease) Run(ctx context.Context) error {
+	tick := time.NewTicker(l.life / 3)
+	defer tick.Stop()
+	end := time.NewTimer(l.left())
+	defer end.Stop()
+	renewals := make(chan error, 1)
+	renewing := false
+	for {
+		select {
+		case <-ctx.Done():
+			if renewing {
+				<-renewals // Release must know the last beat
+			}
+			return nil
+		case <-end.C:
+			l.s.passive.Store(true)
+			return fmt.Errorf("%w: it could not be renewed", ErrLeaseLost)
+		case <-tick.C:
+			if renewing {
+				continue
+			}
+			renewing = true
+			go func() { renewals <- l.renew(ctx) }()
+		case err := <-renewals:
+			renewing = false
+			switch {
+			case errors.Is(err, ErrLeaseLost):
+				l.s.passive.Store(true)
+				return err
+			case err != nil && ctx.Err() == nil:
+				l.s.log.Warn("the lease could not be renewed; trying again", "left", l.left().Round(100*time.Millisecond), "error", err)
+				tick.Reset(l.life / 12)
+			default:
+				tick.Reset(l.life / 3)
+				end.Reset(l.left())
+			}
+		}
+	}
+}
+
+// left is how long the holder may go on without a renewal.
+func (l *Lease) left() time.Duration {
+	return l.life*5/6 - (time.Since(l.started) - time.Duration(l.renewed.Load()))
+}
+
+// renew writes the next beat. It bounds itself, as a hanging renewal must not keep the next from
+// being tried.
+func (l *Lease) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.life/4)
+	defer cancel()
+	sent := time.Since(l.started)
+	next := l.me
+	next.Beat++
+	ok, err := l.swap(ctx, l.me, next)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		there, err := l.s.leader(ctx, l.key)
+		if err != nil {
+			return err
+		}
+		if there.Epoch != l.me.Epoch || there.Released {
+			return fmt.Errorf("%w: another process has taken it", ErrLeaseLost)
+		}
+		next.Beat = there.Beat // an earlier renewal arrived, its answer did not
+	}
+	l.me = next
+	if ok {
+		l.renewed.Store(int64(sent))
+	}
+	return nil
+}
+
+// Release gives the lease back, so that who waits takes it at once. Run must have returned.
+func (l *Lease) Release(ctx context.Context) error {
+	return l.s.try(ctx, "release the lease", func(ctx context.Context) error {
+		next := l.me
+		next.Beat, next.Released = next.Beat+1, true
+		ok, err := l.swap(ctx, l.me, next)
+		if err != nil || ok {
+			return err
+		}
+		there, err := l.s.leader(ctx, l.key)
+		if err == nil && there.Epoch == l.me.Epoch && !there.Released {
+			l.me, err = there, errAgain // a renewal arrived whose answer did not
+		}
+		return err
+	})
+}
