@@ -1,0 +1,164 @@
+package mongostore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mau.fi/whatsmeow/types"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"wabot/internal/mongotest"
+	"wabot/internal/storetest"
+)
+
+// Whatever command a decryption is cut off at, before or after the server has carried it out, it has
+// either happened, or can be done again, or its text waits in the buffer.
+func TestADecryptionCutAtEachCommand(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []mongotest.Fault{mongotest.CutBefore, mongotest.CutAfter} {
+		for at := 0; ; at++ {
+			server := mongotest.Start(t)
+			s := open(t, server.URL)
+			k := &talk{t: t, s: s, d: storetest.Pair(t, s.Devices(), "100"), n: 1}
+			k.receive()
+			k.n = 2
+			var seen int
+			server.OnCommand(func(string) mongotest.Fault {
+				if seen++; seen == at+1 {
+					return fault
+				}
+				return mongotest.None
+			})
+			k.receive() // a blip is not seen
+			server.OnCommand(nil)
+			if seen <= at {
+				break // all commands had their turn
+			}
+			again := open(t, server.URL)
+			d, err := again.Devices().GetDevice(t.Context(), *k.d.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := d.Sessions.GetSession(t.Context(), "9_1:0"); err != nil || !bytes.Equal(got, storetest.Session(2)) {
+				t.Errorf("fault %d at command %d: the session is %.20s, %v", fault, at, got, err)
+			}
+			if n, err := again.Depth(t.Context()); err != nil || n != 2 {
+				t.Errorf("fault %d at command %d: %d messages wait, %v; want 2", fault, at, n, err)
+			}
+		}
+	}
+}
+
+// An outage that outlasts the store's patience is told from a failed decryption, moves nothing, and
+// ends.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	server := mongotest.Start(t)
+	s := open(t, server.URL, func(o *Options) { o.Timeout, o.Patience = 300*time.Millisecond, 500*time.Millisecond })
+	k := &talk{t: t, s: s, d: storetest.Pair(t, s.Devices(), "100"), n: 1}
+	k.receive()
+	for name, fault := range map[string][2]func(){"killed": {server.Kill, server.Restart}, "stalled": {server.Stall, server.Resume}} {
+		fault[0]()
+		err := k.d.EventBuffer.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
+			if err := k.d.Sessions.PutSession(ctx, "9_1:0", storetest.Session(50)); err != nil {
+				return err
+			}
+			return k.d.EventBuffer.PutBufferedEvent(ctx, [32]byte{50}, []byte("text"), time.Unix(5, 0))
+		})
+		if !errors.Is(err, ErrOutage) || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: a decryption: %v", name, err)
+		}
+		ctx, failed := Sending(t.Context())
+		if _, err := k.d.Identities.IsTrustedIdentity(ctx, "404:0", [32]byte{1}); !errors.Is(err, ErrOutage) {
+			t.Errorf("%s: an identity: %v", name, err)
+		}
+		if failed() == nil {
+			t.Errorf("%s: the send does not know of the failure", name)
+		}
+		fault[1]()
+		if err := k.d.Sessions.PutManySessions(ctx, map[string][]byte{"9_1:0": storetest.Session(60)}); !errors.Is(err, ErrOutage) {
+			t.Errorf("%s: the end of a send that lost a device: %v", name, err)
+		}
+	}
+	s.patience = 20 * time.Second
+	k.n = 2
+	k.receive()
+	got, err := open(t, server.URL).Devices().GetDevice(t.Context(), *k.d.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if session, err := got.Sessions.GetSession(t.Context(), "9_1:0"); err != nil || !bytes.Equal(session, storetest.Session(2)) {
+		t.Errorf("after the outages: %.20s, %v", session, err)
+	}
+}
+
+// A write from a state that has moved on is refused: ratchets never go back.
+func TestAStaleWriterIsRefused(t *testing.T) {
+	t.Parallel()
+	address := mongotest.New(t)
+	one := storetest.Pair(t, open(t, address).Devices(), "100")
+	ctx := t.Context()
+	if err := one.Sessions.PutSession(ctx, "1:0", storetest.Session(1)); err != nil {
+		t.Fatal(err)
+	}
+	two, err := open(t, address).Devices().GetDevice(ctx, types.NewADJID("100", 0, 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := two.Sessions.PutSession(ctx, "1:0", storetest.Session(2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Sessions.PutManySessions(ctx, map[string][]byte{"1:0": storetest.Session(3)}); !errors.Is(err, errConflict) {
+		t.Errorf("a send from an old session: %v", err)
+	}
+	runs := 0
+	if err := two.EventBuffer.DoDecryptionTxn(ctx, func(ctx context.Context) error {
+		if runs++; runs == 1 { // a send comes between
+			if err := two.Sessions.PutSession(t.Context(), "1:0", storetest.Session(4)); err != nil {
+				return err
+			}
+		}
+		got, err := two.Sessions.GetSession(ctx, "1:0")
+		if err == nil && runs == 1 && !bytes.Equal(got, storetest.Session(4)) {
+			t.Error("a decryption does not see what was stored before it read")
+		}
+		if runs == 1 {
+			err = two.Sessions.PutSession(t.Context(), "1:0", storetest.Session(5))
+		}
+		return errors.Join(err, two.Sessions.PutSession(ctx, "1:0", storetest.Session(6)))
+	}); err != nil || runs != 2 {
+		t.Errorf("a decryption that a send came between: %v after %d runs", err, runs)
+	}
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "localhost", "mongodb://bot:s3cret%zz@localhost/x", "mongodb://bot:s3cret@/x"} {
+		if _, err := Open(t.Context(), Options{URL: bad}); !errors.Is(err, ErrURL) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	server := mongotest.Start(t)
+	s := open(t, server.URL, func(o *Options) { o.Timeout = time.Second })
+	if _, err := s.meta.UpdateOne(t.Context(), byID("schema"), set(bson.D{{Key: "number", Value: 99}})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Options{URL: server.URL}); !errors.Is(err, ErrNewer) {
+		t.Errorf("a newer database: %v", err)
+	}
+	server.Kill()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("bot", "s3cret")
+	_, err = Open(t.Context(), Options{URL: u.String(), Timeout: 200 * time.Millisecond, Wait: time.Second})
+	if !errors.Is(err, ErrOutage) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("no database: %v", err)
+	}
+}
