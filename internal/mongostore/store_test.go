@@ -40,3 +40,8 @@ func TestInbox(t *testing.T) {
 		return open(t, url), func() inbox.Store { return open(t, url) }
 	})
 }
+
+func TestDevicesLikeTheReference(t *testing.T) {
+	t.Parallel()
+	storetest.Compare(t, open(t, mongotest.New(t)).Devices())
+}
