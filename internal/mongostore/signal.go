@@ -417,10 +417,25 @@ func (d *device) eventID(hash [32]byte) string {
 	return d.id + "/" + kindEvent + "/" + hex.EncodeToString(hash[:])
 }
 
+// buffered is the event that the decryption has put in the buffer under the ID, or nil.
+func (u *unit) buffered(id string) *bufferedEvent {
+	if u == nil {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, e := range u.events {
+		if e.ID == id {
+			return e
+		}
+	}
+	return nil
+}
+
 func (d *device) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
 	row := bufferedEvent{}
-	if u := d.unitOf(ctx); u != nil && u.event != nil && u.event.ID == d.eventID(hash) {
-		row = *u.event
+	if e := d.unitOf(ctx).buffered(d.eventID(hash)); e != nil {
+		row = *e
 	} else {
 		err := d.s.try(ctx, "read a buffered event", func(ctx context.Context) error {
 			return found(d.s.sessions.FindOne(ctx, byID(d.eventID(hash))).Decode(&row))
@@ -438,15 +453,15 @@ func (d *device) PutBufferedEvent(ctx context.Context, hash [32]byte, plaintext 
 		Plaintext: plaintext, ServerTime: serverTime.Unix(), At: d.s.now().UnixMilli(),
 	}
 	if u := d.unitOf(ctx); u != nil {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if u.event != nil {
+		if u.buffered(e.ID) != nil {
 			return fmt.Errorf("put an event in the buffer: %w", errDuplicate)
 		}
-		u.event = e
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.events = append(u.events, e)
 		return nil
 	}
-	return d.commit(ctx, "put an event in the buffer", change{event: e})
+	return d.commit(ctx, "put an event in the buffer", change{events: []*bufferedEvent{e}})
 }
 
 func (d *device) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) error {

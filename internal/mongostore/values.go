@@ -64,8 +64,8 @@ type bufferedEvent struct {
 
 // change is what one command writes of a device.
 type change struct {
-	event *bufferedEvent
-	// replay is set where an earlier try of the same decryption may have stored the event.
+	events []*bufferedEvent
+	// replay is set where an earlier try of the same decryption may have stored the events.
 	replay bool
 	puts   []value  // with the rev they will have
 	gone   []string // documents to delete, last
@@ -77,9 +77,9 @@ type unit struct {
 	mu   sync.Mutex
 	seen map[string]value // as read, or as the decryption will leave it
 	base map[string]value // as in the database
-	// event and gone go into the change as they are.
-	event *bufferedEvent
-	gone  map[string]bool
+	// events and gone go into the change as they are.
+	events []*bufferedEvent
+	gone   map[string]bool
 }
 
 type unitKey struct{}
@@ -93,7 +93,7 @@ func (d *device) unitOf(ctx context.Context) *unit {
 }
 
 func (u *unit) change(replay bool) change {
-	c := change{event: u.event, replay: replay}
+	c := change{events: u.events, replay: replay}
 	for id, v := range u.seen {
 		was := u.base[id]
 		switch {
@@ -311,7 +311,7 @@ func (d *device) commit(ctx context.Context, what string, c change) error {
 	for _, v := range c.puts {
 		touched = append(touched, v.ID)
 	}
-	if c.event == nil && len(touched) == 0 {
+	if len(c.events) == 0 && len(touched) == 0 {
 		return nil
 	}
 	d.alive.RLock()
@@ -354,7 +354,7 @@ func (d *device) commit(ctx context.Context, what string, c change) error {
 func (c change) models() []mongo.WriteModel {
 	var models []mongo.WriteModel
 	absent := bson.D{{Key: "$exists", Value: false}}
-	if e := c.event; e != nil {
+	for _, e := range c.events {
 		filter := byID(e.ID)
 		if !c.replay {
 			filter = append(filter, bson.E{Key: "at", Value: absent}) // there already: a duplicate key
@@ -382,12 +382,12 @@ func (c change) models() []mongo.WriteModel {
 // It is a conflict, or a duplicate event, where somebody else's write is there.
 func (d *device) rest(ctx context.Context, c change) (change, error) {
 	left := change{replay: c.replay, gone: c.gone}
-	if e := c.event; e != nil {
+	for _, e := range c.events {
 		var there bufferedEvent
 		err := d.s.sessions.FindOne(ctx, byID(e.ID)).Decode(&there)
 		switch {
 		case errors.Is(err, mongo.ErrNoDocuments) || err == nil && c.replay:
-			left.event = e
+			left.events = append(left.events, e)
 		case err != nil:
 			return c, err
 		case there.At != e.At || !bytes.Equal(there.Plaintext, e.Plaintext):
