@@ -182,6 +182,7 @@ func TestUnlinkByPhone(t *testing.T) {
 	s := New(t)
 	bot := s.NewPhone("Robert")
 	c := scanned(ctx, t, s, bot)
+	c.restart(ctx)
 	bot.Unlink(c.jid())
 	await(ctx, c, func(e *events.LoggedOut) bool { return !e.OnConnect })
 }
