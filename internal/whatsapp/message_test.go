@@ -62,10 +62,12 @@ func TestMessageFrom(t *testing.T) {
 		event *events.Message
 		want  chat.Message
 	}{
-		"by LID":           {event(fromAlice, text("hi")), alice(nil)},
-		"by phone number":  {event(types.MessageSource{Chat: alicePN, Sender: onDevice(alicePN, 3), SenderAlt: onDevice(aliceLID, 3)}, text("hi")), alice(nil)},
-		"no LID known yet": {event(types.MessageSource{Chat: alicePN, Sender: alicePN}, text("hi")), alice(func(m *chat.Message) { m.Chat, m.ChatAlt, m.Sender, m.SenderAlt = alicePN.String(), "", alicePN.String(), "" })},
-		"in a group":       {event(types.MessageSource{Chat: group, Sender: onDevice(aliceLID, 2), SenderAlt: alicePN, IsGroup: true}, text("hi")), alice(inGroup)},
+		"by LID":          {event(fromAlice, text("hi")), alice(nil)},
+		"by phone number": {event(types.MessageSource{Chat: alicePN, Sender: onDevice(alicePN, 3), SenderAlt: onDevice(aliceLID, 3)}, text("hi")), alice(nil)},
+		"no LID known yet": {event(types.MessageSource{Chat: alicePN, Sender: alicePN}, text("hi")), alice(func(m *chat.Message) {
+			m.Chat, m.ChatAlt, m.Sender, m.SenderAlt = alicePN.String(), "", alicePN.String(), ""
+		})},
+		"in a group": {event(types.MessageSource{Chat: group, Sender: onDevice(aliceLID, 2), SenderAlt: alicePN, IsGroup: true}, text("hi")), alice(inGroup)},
 		"own chat by LID": {event(types.MessageSource{Chat: ownLID, Sender: ownLID, IsFromMe: true}, text("hi")), alice(func(m *chat.Message) {
 			own(m)
 			m.Own, m.Chat, m.ChatAlt = true, ownLID.String(), ownPN.String()
@@ -96,7 +98,9 @@ func TestMessageFrom(t *testing.T) {
 				m.Quoted = &chat.Quoted{ID: "THEIRS", Sender: ownLID.String(), Text: "quoted", Kind: chat.Text}
 			})},
 		"reply with a stolen ID": {event(fromAlice, context(&waE2E.ContextInfo{StanzaID: proto.String("OURS"), Participant: proto.String(aliceLID.String())})),
-			alice(func(m *chat.Message) { m.Quoted = &chat.Quoted{ID: "OURS", Sender: aliceLID.String(), Kind: chat.Other} })},
+			alice(func(m *chat.Message) {
+				m.Quoted = &chat.Quoted{ID: "OURS", Sender: aliceLID.String(), Kind: chat.Other}
+			})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

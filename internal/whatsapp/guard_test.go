@@ -1,0 +1,116 @@
+package whatsapp_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"wabot/internal/chat"
+	"wabot/internal/sqlitestore"
+	"wabot/internal/whatsapp"
+	"wabot/internal/whatsapptest"
+)
+
+// newClient runs a client on a new file store that hands what comes to receive, paired with a
+// phone.
+func newClient(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, receive func(c *whatsapp.Client, m chat.Message) error) *whatsapp.Client {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	store, err := sqlitestore.Open(t.Context(), t.TempDir(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	codes := make(chan string, 1)
+	var c *whatsapp.Client
+	c = whatsapp.New(whatsapp.Options{
+		Devices: store.Devices(),
+		Notes:   store,
+		Receive: func(_ context.Context, m chat.Message) error { return receive(c, m) },
+		Show: func(st whatsapp.State) {
+			if st.QR != "" {
+				select {
+				case codes <- st.QR:
+				default:
+				}
+			}
+		},
+		HTTP: s.HTTPClient(),
+		Log:  log,
+	})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	if _, err := owner.Scan(t.Context(), <-codes); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitOnline(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// People ask as fast as they can while the answers to what they asked before go out: sends and
+// decryptions on the same sessions all the time. Every answer arrives, and no counter is used twice,
+// which the phones watch.
+func TestSendsAndDecryptionsDoNotUndoEachOther(t *testing.T) {
+	t.Parallel()
+	people, each := 3, 100
+	if os.Getenv("WABOT_LONG") != "" {
+		people, each = 5, 2000
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	s := whatsapptest.New(t)
+	owner := s.NewPhone("owner")
+	var sends sync.WaitGroup
+	newClient(t, s, owner, func(c *whatsapp.Client, m chat.Message) error {
+		sends.Go(func() {
+			part := chat.Part{ID: c.NewID(), Text: "answer to " + m.Text}
+			for ctx.Err() == nil {
+				if err := c.Send(ctx, m.Chat, part, nil); err == nil {
+					return
+				}
+			}
+		})
+		return nil
+	})
+	begin := time.Now()
+	var asking sync.WaitGroup
+	for i := range people {
+		p := s.NewPhone(fmt.Sprintf("person %d", i))
+		asking.Go(func() {
+			for n := range each {
+				if _, err := p.Say(ctx, owner.LID(), fmt.Sprint(n)); err != nil {
+					t.Errorf("say: %v", err)
+					return
+				}
+			}
+			heard := map[string]bool{}
+			err := p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+				for _, m := range p.Messages(owner.LID()) {
+					if !m.FromMe {
+						heard[m.Text] = true
+					}
+				}
+				return len(heard) == each
+			})
+			if err != nil {
+				t.Errorf("%s heard %d of %d answers: %v", p.Name(), len(heard), each, err)
+			}
+		})
+	}
+	asking.Wait()
+	sends.Wait()
+	t.Logf("%d answers in %v, none lost", people*each, time.Since(begin).Round(time.Millisecond))
+}
