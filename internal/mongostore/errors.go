@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"wabot/internal/inbox"
 )
 
 // What Open may fail with.
@@ -33,7 +35,8 @@ var (
 	errNoDevice  = errors.New("the device is not in the database")
 	errLength    = errors.New("a stored key has the wrong length")
 	errAgain     = errors.New("try again at once")
-	errPassive   = errors.New("this process has lost its lease and must not write")
+	// errPassive ends the work of the inbox, too: who does not drive the device has no chat leased.
+	errPassive = fmt.Errorf("this process has lost the lease on the device and must not write: %w", inbox.ErrLeaseLost)
 )
 
 // outageError is an outage: ErrOutage for us, and context.Canceled for whatsmeow, which then leaves

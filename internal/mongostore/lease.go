@@ -39,10 +39,12 @@ type Leader struct {
 // counts from before it sent a renewal, and stops at five sixths of a life, so it always stops first, unless
 // its machine was frozen; then the counted writes of the store refuse what it still sends.
 type Lease struct {
-	s    *Store
-	key  string
-	me   Leader
-	life time.Duration
+	s   *Store
+	key string
+	// epoch is me's, which never changes; the rest of me is Run's, and before and after it the caller's.
+	epoch int64
+	me    Leader
+	life  time.Duration
 	// renewed is when the last successful renewal was sent, as nanoseconds after started.
 	started time.Time
 	renewed atomic.Int64
@@ -78,6 +80,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 			l.me = Leader{Owner: owner, Epoch: there.Epoch + 1, Beat: 1}
 			taken, err := l.swap(ctx, there, l.me)
 			if err == nil && taken {
+				l.epoch = l.me.Epoch
 				l.renewed.Store(int64(now.Sub(l.started)))
 				s.forget()
 				s.passive.Store(false)
@@ -118,7 +121,7 @@ func (l *Lease) swap(ctx context.Context, was, next Leader) (bool, error) {
 }
 
 // Epoch is the number of this tenure; each later holder has a greater one.
-func (l *Lease) Epoch() int64 { return l.me.Epoch }
+func (l *Lease) Epoch() int64 { return l.epoch }
 
 // Run renews the lease at a third of its life until ctx is done, and then returns nil: the lease
 // is still held, until Release or its end. It returns ErrLeaseLost as soon as another holds the lease, or before one could,
