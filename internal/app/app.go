@@ -5,6 +5,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -126,8 +127,32 @@ func run(ctx context.Context, p Process, args []string) error {
 	if p.Around != nil {
 		store = p.Around(store)
 	}
-
 	screen := newScreen(p.Stdout, log, cfg.Model.Prefix)
+	for {
+		// One process drives the device: this one waits for its turn, and again when it lost it.
+		if err := store.Lead(ctx, screen.standby); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		err := drive(ctx, p, cfg, store, screen, log)
+		var end *whatsapp.EndError
+		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
+		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {
+			log.Warn("another process may drive the device now; disconnected and standing by", "err", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		log.Info("stopped as asked")
+		return store.Close()
+	}
+}
+
+// drive answers messages while this process leads.
+func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, log *slog.Logger) error {
 	var b *bot.Bot
 	var wa *whatsapp.Client
 	box := inbox.New(store, inbox.Options{
@@ -167,17 +192,20 @@ func run(ctx context.Context, p Process, args []string) error {
 		Log:          log,
 	})
 
-	// Sending outlives answering: whoever is used last stops last.
+	// Sending outlives answering, and leading outlives sending: whoever is used last stops last.
 	g, ctx := errgroup.WithContext(ctx)
 	online, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hangUp()
-	g.Go(func() error { return wa.Run(online) })
+	leading, resign := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { defer resign(); return wa.Run(online) })
 	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
-	if err := g.Wait(); err != nil {
+	g.Go(func() error {
+		err := store.Hold(leading)
+		if err != nil {
+			hangUp() // at once: another may connect
+		}
 		return err
-	}
-	log.Info("stopped as asked")
-	return store.Close()
+	})
+	return g.Wait()
 }
 
 // sending is the part of a turn's lease that is not the model's: to load, save and send.

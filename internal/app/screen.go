@@ -62,6 +62,11 @@ func (s *screen) show(st whatsapp.State) {
 	}
 }
 
+// standby tells that another process drives the device.
+func (s *screen) standby(leader string) {
+	fmt.Fprintf(s.out, "Standing by: %s drives this device. This process takes over when that one stops.\n", leader)
+}
+
 // pairing prints what to do with a code, in one write so that log lines do not come between.
 func (s *screen) pairing(st whatsapp.State, text string, code func(io.Writer)) {
 	var b bytes.Buffer

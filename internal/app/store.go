@@ -3,28 +3,49 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"sync"
+	"time"
 
 	"wabot/internal/config"
 	"wabot/internal/inbox"
+	"wabot/internal/mongostore"
 	"wabot/internal/sqlitestore"
 	"wabot/internal/whatsapp"
 )
 
-// Store is all that the program keeps: the inbox, the device and the notes.
+// Store is all that the program keeps: the inbox, the device and the notes, and the right to
+// drive the device.
 type Store interface {
 	inbox.Store
 	whatsapp.Notes
 	Devices() whatsapp.Devices
+	// Lead waits until this process alone may drive the device. It calls standby with the
+	// name of each other process that it waits for.
+	Lead(ctx context.Context, standby func(leader string)) error
+	// Hold keeps the right that Lead got until ctx is done, and then returns nil; it returns an error
+	// that wraps errLost before another process could get it.
+	Hold(ctx context.Context) error
+	// Leading asks whether the right is still this process's.
+	Leading(ctx context.Context) bool
+	// Close gives the right back and closes the store. Calls after the first do nothing.
 	Close() error
 }
 
-type fileStore struct{ *sqlitestore.Store }
-
-func (s fileStore) Devices() whatsapp.Devices { return s.Store.Devices() }
+// errLost says that this process may not drive the device any more.
+var errLost = mongostore.ErrLeaseLost
 
 // openStore opens the store that the settings choose.
 func openStore(ctx context.Context, cfg config.Store, log *slog.Logger) (Store, error) {
+	if cfg.Mongo {
+		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Log: log})
+		if err != nil {
+			return nil, &storeError{err}
+		}
+		return &mongoStore{Store: s}, nil
+	}
 	s, err := sqlitestore.Open(ctx, cfg.SessionDir, log)
 	var locked *sqlitestore.LockedError
 	switch {
@@ -34,4 +55,66 @@ func openStore(ctx context.Context, cfg config.Store, log *slog.Logger) (Store, 
 		return nil, &storeError{err}
 	}
 	return fileStore{s}, nil
+}
+
+// fileStore is the file store. Whoever has opened it leads.
+type fileStore struct{ *sqlitestore.Store }
+
+func (s fileStore) Devices() whatsapp.Devices { return s.Store.Devices() }
+
+func (s fileStore) Lead(context.Context, func(string)) error { return nil }
+
+func (s fileStore) Hold(ctx context.Context) error { <-ctx.Done(); return nil }
+
+func (s fileStore) Leading(context.Context) bool { return true }
+
+// mongoStore is the store in MongoDB. Of the processes that share it, the one with the lease
+// leads.
+type mongoStore struct {
+	*mongostore.Store
+	lease  *mongostore.Lease // nil unless this process leads
+	closed sync.Once
+}
+
+// leaseKey names the lease: a database has one device, even before it is paired.
+const leaseKey = "device"
+
+func (s *mongoStore) Devices() whatsapp.Devices { return s.Store.Devices() }
+
+func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
+	}
+	s.lease = nil
+	lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), mongostore.DefaultLease, func(l mongostore.Leader) {
+		standby(l.Owner)
+	})
+	s.lease = lease
+	return err
+}
+
+func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }
+
+func (s *mongoStore) Leading(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, closing)
+	defer cancel()
+	l, err := s.Leader(ctx, leaseKey)
+	return err == nil && s.lease != nil && l.Epoch == s.lease.Epoch() && !l.Released
+}
+
+// closing bounds how long a database that does not answer can hold up the end.
+const closing = 3 * time.Second
+
+func (s *mongoStore) Close() (err error) {
+	s.closed.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closing)
+		defer cancel()
+		if s.lease != nil {
+			// A lease that is not given back is dead by itself soon.
+			_ = s.lease.Release(ctx)
+		}
+		err = s.Store.Close(ctx)
+	})
+	return err
 }
