@@ -37,8 +37,8 @@ type device struct {
 	migratedMu sync.Mutex
 	migrated   map[string]bool
 
-	lastPrune time.Time // of outgoing events; under contactsMu's twin, pruneMu
 	pruneMu   sync.Mutex
+	lastPrune time.Time // of sent messages
 }
 
 var _ store.AllSessionSpecificStores = (*device)(nil)
