@@ -24,6 +24,7 @@ type Config struct {
 	Access   Access
 	WhatsApp WhatsApp
 	Store    Store
+	HTTP     HTTP
 	Log      Log
 }
 
@@ -69,6 +70,17 @@ type Store struct {
 	// MongoWait is how long to wait for the database at start.
 	MongoWait  time.Duration
 	SessionDir string
+}
+
+// HTTP is the page that tells how the bot is.
+type HTTP struct {
+	// Addr is where it listens, host:port, or empty where it is off.
+	Addr string
+	// Token is what a reader must know. It is set wherever Addr can be reached from other machines, but for
+	// a container, whose port is published elsewhere.
+	Token Secret
+	// Container is set by the container image.
+	Container bool
 }
 
 // Log is what is logged and how.

@@ -62,6 +62,7 @@ func TestDefaults(t *testing.T) {
 		},
 		WhatsApp: WhatsApp{DeviceName: "wabot"},
 		Store:    Store{MongoWait: time.Minute, SessionDir: "./session"},
+		HTTP:     HTTP{Addr: "127.0.0.1:3000"},
 		Log:      Log{Level: slog.LevelInfo, Format: LogAuto},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -86,6 +87,10 @@ func TestValues(t *testing.T) {
 		{"WHATSAPP_NOISE_ROOT_KEY=" + strings.Repeat("0a", 32), func(c Config) any { return len(c.WhatsApp.NoiseRootKey) }, 32},
 		{"LOG_LEVEL=WARN", func(c Config) any { return c.Log.Level }, slog.LevelWarn},
 		{"LOG_FORMAT=json", func(c Config) any { return c.Log.Format }, LogJSON},
+		{"HTTP_ADDR=Off", func(c Config) any { return c.HTTP.Addr }, ""},
+		{"HTTP_ADDR=[::1]:0", func(c Config) any { return c.HTTP.Addr }, "[::1]:0"},
+		{"HTTP_ADDR=localhost:80", func(c Config) any { return c.HTTP.Addr }, "localhost:80"},
+		{"HTTP_TOKEN=0123456789abcdef", func(c Config) any { return c.HTTP.Token.Reveal() }, "0123456789abcdef"},
 		{"DEBUG=True", func(c Config) any { return c.Log.Level }, slog.LevelDebug},
 	} {
 		if got := tt.got(read(t, tt.setting)); !reflect.DeepEqual(got, tt.wanted) {
@@ -146,6 +151,12 @@ func TestProblems(t *testing.T) {
 		{"MONGO_ENABLED=True", "MONGO_URL: not set; MONGO_ENABLED is True"},
 		{"MONGO_URL=http://user:canary@host", "MONGO_URL: the value given (redacted) is not the address"},
 		{"MONGO_URL=mongodb://", "MONGO_URL: the value given"},
+		{"HTTP_ADDR=3000", `HTTP_ADDR: "3000" is not an address with a port`},
+		{"HTTP_ADDR=example.org:3000", `HTTP_ADDR: "example.org:3000" is not an address with a port`},
+		{"HTTP_ADDR=127.0.0.1:http", "HTTP_ADDR:"},
+		{"HTTP_ADDR=0.0.0.0:3000", "HTTP_TOKEN: not set; HTTP_ADDR lets other machines in"},
+		{"HTTP_ADDR=:3000", "HTTP_TOKEN: not set"},
+		{"HTTP_TOKEN=canary", "HTTP_TOKEN: the value given (redacted) is too easily found"},
 		{"LOG_LEVEL=loud", `LOG_LEVEL: "loud" is not a choice; write one of debug, error, info, warn`},
 		{"LOG_FORMAT=xml", "LOG_FORMAT:"},
 		{"DEBUG=app:*", "DEBUG:"},
@@ -177,6 +188,18 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	}
 	if want := []string{"HISTORY", "ALLOW", "OPENAI_API_KEY", "MONGO_URL"}; !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
+	}
+}
+
+// A page that other machines reach needs a token, but in the container, whose port is published elsewhere.
+func TestTokenIsNotNeededInTheContainer(t *testing.T) {
+	t.Parallel()
+	c := read(t, "HTTP_ADDR=0.0.0.0:3000", "WABOT_CONTAINER=1")
+	if c.HTTP.Addr != "0.0.0.0:3000" || c.HTTP.Token.Reveal() != "" {
+		t.Errorf("got %+v", c.HTTP)
+	}
+	if c := read(t, "HTTP_ADDR=0.0.0.0:3000", "HTTP_TOKEN=0123456789abcdef"); c.HTTP.Addr != "0.0.0.0:3000" {
+		t.Errorf("got %+v", c.HTTP)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -109,6 +111,47 @@ func mongoURL(at func(*Config) *Secret) func(*Config, string) error {
 		}
 		if !ok || rest == "" {
 			return errors.New("the value given (redacted) is not the address of a MongoDB; write it like mongodb://localhost:27017 or mongodb+srv://user:password@cluster.example.net")
+		}
+		*at(c) = NewSecret(value)
+		return nil
+	}
+}
+
+// listen takes an address to listen on, or off.
+func listen(at func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if strings.EqualFold(value, "off") {
+			*at(c) = ""
+			return nil
+		}
+		host, port, err := net.SplitHostPort(value)
+		if err == nil && host != "" && host != "localhost" {
+			_, err = netip.ParseAddr(host)
+		}
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return fmt.Errorf("%q is not an address with a port; write it like 127.0.0.1:3000, 0.0.0.0:3000 or [::1]:3000, or write off", value)
+		}
+		*at(c) = value
+		return nil
+	}
+}
+
+// loopback reports whether only this machine reaches host.
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// shortestToken is the shortest text that nobody finds by trying.
+const shortestToken = 16
+
+func token(at func(*Config) *Secret) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if len(value) < shortestToken || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("the value given (redacted) is too easily found; write at least %d random letters and digits", shortestToken)
 		}
 		*at(c) = NewSecret(value)
 		return nil

@@ -3,6 +3,7 @@ package config
 import (
 	"iter"
 	"log/slog"
+	"net"
 	"net/url"
 	"time"
 )
@@ -14,7 +15,7 @@ type option struct {
 	def     string   // read like a given value; empty: none
 	example string   // shown in .env.example where there is no default
 	secret  bool     // never shown; may be read from the file that NAME_FILE names
-	tests   bool     // for tests: not in .env.example
+	tests   bool     // for tests and the image: not in .env.example
 	means   string   // in the operator's words, whole sentences
 
 	// read puts a value, trimmed and not empty, into c. Its error says what was given and
@@ -162,6 +163,30 @@ var sections = []section{
 			name: "SESSION_DIR", def: "./session",
 			means: "The directory of the file store. Whoever can read it can read your chats: keep it private and back it up.",
 			read:  text(func(c *Config) *string { return &c.Store.SessionDir }),
+		},
+	}},
+	{"The page that tells how the bot is", []option{
+		{
+			name: "HTTP_ADDR", def: "127.0.0.1:3000",
+			means: "Where the bot shows its state and the QR code, and answers /healthz, /readyz and /metrics: address and port, or off.",
+			read:  listen(func(c *Config) *string { return &c.HTTP.Addr }),
+		},
+		{
+			name: "HTTP_TOKEN", secret: true, example: "a-long-random-text",
+			means: "What to know to see the page and the metrics: open the page once with ?token= and this text after it, or send it as a bearer token. Needed where HTTP_ADDR can be reached from other machines. At least 16 characters.",
+			read:  token(func(c *Config) *Secret { return &c.HTTP.Token }),
+			needed: func(c Config) string {
+				host, _, _ := net.SplitHostPort(c.HTTP.Addr)
+				if c.HTTP.Addr == "" || c.HTTP.Container || loopback(host) {
+					return ""
+				}
+				return "HTTP_ADDR lets other machines in: write a long random text, or set HTTP_ADDR=127.0.0.1:3000"
+			},
+		},
+		{
+			name: "WABOT_CONTAINER", def: "False", tests: true,
+			means: "Set by the container image, in which the page listens on every address and the published port decides who reaches it: HTTP_TOKEN is then not needed.",
+			read:  boolean(func(c *Config) *bool { return &c.HTTP.Container }),
 		},
 	}},
 	{"Logs", []option{
