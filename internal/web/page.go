@@ -1,0 +1,234 @@
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"rsc.io/qr"
+)
+
+var (
+	//go:embed page.html
+	pageText string
+	//go:embed page.css
+	style string
+
+	pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
+		"style": func() template.CSS { return template.CSS(style) },
+	}).Parse(pageText))
+
+	// policy lets a page do nothing but show itself, in our style alone.
+	policy = func() string {
+		sum := sha256.Sum256([]byte(style))
+		return fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'", base64.StdEncoding.EncodeToString(sum[:]))
+	}()
+)
+
+// tone is how good something is, as the class of its element.
+type tone string
+
+const (
+	good tone = "good"
+	wait tone = "wait"
+	bad  tone = "bad"
+)
+
+// view is what the page's template shows.
+type view struct {
+	Heading      string
+	Tone         tone
+	Reason, Next string
+	// Refresh is in how many seconds the page asks again, 0 for never.
+	Refresh int
+	QR      template.HTML
+	Code    string
+	Expiry  string
+	Notices []notice
+	Rows    []row
+	Now     string
+}
+
+// notice is something to look after, and what to do about it.
+type notice struct {
+	Tone       tone
+	Text, Next string
+}
+
+// row is one line of facts. Time, if set, is what Value tells of.
+type row struct{ Name, Value, Time string }
+
+// words say what each state is.
+var words = map[State]struct {
+	heading, reason string
+	tone            tone
+}{
+	Opening:    {"Opening the store", "wabot waits for the database or the files that it keeps its state in.", wait},
+	Standby:    {"Standing by", "Another wabot drives this device. This one takes over when that one stops.", good},
+	Starting:   {"Starting", "", wait},
+	Pairing:    {"Link the phone", "", wait},
+	Connecting: {"Connecting to WhatsApp", "", wait},
+	Online:     {"Online", "Linked, connected and answering.", good},
+	Waiting:    {"Waiting to connect", "", wait},
+	Ended:      {"The link has ended", "", bad},
+}
+
+// refresh is how often a page asks again that shows what will change soon.
+const refresh = 5 * time.Second
+
+// unlinked is how long WhatsApp keeps the devices of a phone that is away, and away when to warn of it.
+const (
+	unlinked = 14 * 24 * time.Hour
+	away     = 10 * 24 * time.Hour
+)
+
+func viewOf(st Status, now time.Time) view {
+	w := words[st.State]
+	v := view{
+		Heading: w.heading, Tone: w.tone, Reason: w.reason, Next: sentence(st.Next),
+		Now: now.Format("15:04:05 MST, 2 January 2006"),
+	}
+	if st.Reason != "" {
+		v.Reason = sentence(st.Reason)
+	}
+	if !st.settled() {
+		v.Refresh = int(refresh / time.Second)
+	}
+	if left := st.Expires.Sub(now); left > 0 {
+		v.QR, v.Code = picture(st.QR), st.Code
+		v.Expiry = fmt.Sprintf("Works for another %s; then the next one is shown here.", span(left))
+		v.Refresh = max(1, min(v.Refresh, int(left/time.Second)+1))
+	}
+	if st.StoreDown != "" {
+		v.Tone = bad
+		v.Notices = append(v.Notices, notice{bad, "The store cannot be reached: " + sentence(st.StoreDown),
+			"Check the database or the disk. wabot goes on by itself once the store answers; no message is lost meanwhile."})
+	}
+	if gone := now.Sub(st.PhoneSeen); !st.PhoneSeen.IsZero() && gone >= away {
+		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The account's phone was last seen %s ago.", span(gone)),
+			fmt.Sprintf("Open WhatsApp on the phone: its linked devices are unlinked after %d days without it.", int(unlinked/(24*time.Hour)))})
+	}
+	if st.Model.failing() {
+		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The model failed %s ago.", span(now.Sub(st.Model.Failed))), sentence(st.Model.Failure)})
+	}
+
+	text := func(name, value string) {
+		if value != "" {
+			v.Rows = append(v.Rows, row{Name: name, Value: value})
+		}
+	}
+	ago := func(name string, t time.Time) {
+		if !t.IsZero() {
+			v.Rows = append(v.Rows, row{name, span(now.Sub(t)) + " ago", t.UTC().Format(time.RFC3339)})
+		}
+	}
+	text("Account", st.Account)
+	ago("Phone last seen", st.PhoneSeen)
+	if st.Waiting >= 0 {
+		text("Messages waiting", fmt.Sprint(st.Waiting))
+	}
+	text("Model", st.Model.Name)
+	ago("Model last answered", st.Model.Answered)
+	ago("Model last failed", st.Model.Failed)
+	text("Store", st.Store)
+	if st.State == Standby {
+		text("Role", "standby")
+	} else if st.State != Opening {
+		text("Role", "leader")
+	}
+	ago("In this state since", st.Since)
+	ago("Running since", st.Started)
+	for _, ver := range st.Versions {
+		text(ver.Part, ver.Version)
+	}
+	return v
+}
+
+func (s *Site) page(w http.ResponseWriter, r *http.Request) {
+	s.write(w, http.StatusOK, viewOf(s.Status(r.Context()), time.Now()))
+}
+
+// refuse shows why there is nothing to see.
+func (s *Site) refuse(w http.ResponseWriter, code int, reason, next string) {
+	s.write(w, code, view{Heading: http.StatusText(code), Tone: bad, Reason: reason, Next: next, Now: time.Now().Format("15:04:05 MST")})
+}
+
+func (s *Site) write(w http.ResponseWriter, code int, v view) {
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, v); err != nil {
+		s.Log.Error("make the page; please report this", "err", err)
+		http.Error(w, "The page could not be made; the log says why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	// An error here is a reader who has gone.
+	_, _ = w.Write(b.Bytes())
+}
+
+// picture draws a QR code, or nothing for a text that is empty or too long for one. It is black on
+// white in dark mode too: not every phone reads the inverse.
+func picture(text string) template.HTML {
+	if text == "" {
+		return ""
+	}
+	code, err := qr.Encode(text, qr.L)
+	if err != nil {
+		return ""
+	}
+	const border = 4 // modules, as the standard asks for
+	var path strings.Builder
+	for y := range code.Size {
+		for x := range code.Size {
+			if code.Black(x, y) {
+				fmt.Fprintf(&path, "M%d %dh1v1h-1z", x+border, y+border)
+			}
+		}
+	}
+	size := code.Size + 2*border
+	return template.HTML(fmt.Sprintf(
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="The QR code to link the phone" shape-rendering="crispEdges"><rect width="%d" height="%d" fill="#fff"/><path d="%s" fill="#000"/></svg>`,
+		size, size, 5*size, 5*size, size, size, path.String()))
+}
+
+// sentence makes a whole sentence of a clause.
+func sentence(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	if n == 0 {
+		return ""
+	}
+	if !strings.HasPrefix(s, "wabot") {
+		s = string(unicode.ToUpper(r)) + s[n:]
+	}
+	if !strings.HasSuffix(s, ".") {
+		s += "."
+	}
+	return s
+}
+
+// span says how long a time is, in its largest unit.
+func span(d time.Duration) string {
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}} {
+		switch n := d / u.unit; {
+		case n == 1:
+			return "1 " + u.name
+		case n > 1:
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+	}
+	if n := int(d / time.Second); n > 1 {
+		return fmt.Sprintf("%d seconds", n)
+	}
+	return "a moment"
+}
