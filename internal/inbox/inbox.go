@@ -52,7 +52,23 @@ type Options struct {
 	// It is called before the turn is marked; a crash in between may call it again, after
 	// which it should find what it did before. Its error is logged and changes nothing.
 	GiveUp func(ctx context.Context, t chat.Turn, cause error) error
+	// Ended, if set, is told what became of each try at a turn, and how long ago the first of its
+	// messages was sent.
+	Ended func(o Outcome, waited time.Duration)
 }
+
+// Outcome is what became of a try at a turn.
+type Outcome string
+
+// The outcomes.
+const (
+	Answered   Outcome = "answered"
+	Apologized Outcome = "apologized" // answered with why there is no answer
+	PutOff     Outcome = "put_off"    // to be tried again
+	GivenUp    Outcome = "given_up"
+	Lost       Outcome = "lost"    // to another, who holds the lease now
+	CutOff     Outcome = "cut_off" // by the end of the process, to be tried again
+)
 
 // Inbox is a queue of messages on a Store. Its methods are safe for concurrent use.
 type Inbox struct {
@@ -257,21 +273,35 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 		t.Reply = r
 	}
 
+	var outcome Outcome
+	defer func() {
+		if b.opts.Ended != nil {
+			b.opts.Ended(outcome, time.Since(t.Messages[0].Time))
+		}
+	}()
 	switch {
 	case err == nil:
+		outcome = Answered
+		if t.Reply != nil && t.Reply.Failure != "" {
+			outcome = Apologized
+		}
 		b.settle(ctx, log, t, "finish the turn", func(ctx context.Context) error {
 			return b.store.Finish(ctx, t, time.Now())
 		})
 	case errors.Is(err, ErrLeaseLost):
+		outcome = Lost
 		log.Warn("Another took the turn over; its work is theirs now")
 	case answering.Err() != nil:
+		outcome = CutOff
 		log.Info("The turn was cut off by the stop; it is answered after the restart")
 		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {
 			return b.store.Retry(ctx, t, time.Now())
 		})
 	case b.hopeless(t, err):
+		outcome = GivenUp
 		b.giveUp(ctx, log, t, err)
 	default:
+		outcome = PutOff
 		at := time.Now().Add(b.delay(t.Attempt, err))
 		log.Warn("The turn did not succeed and is tried again", "at", at, "err", mask.Text(err.Error()))
 		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {

@@ -37,7 +37,7 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but PairPhone and HTTP are required.
+// Options are what a Client needs. All but PairPhone, HTTP and Count are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
@@ -51,7 +51,9 @@ type Options struct {
 	PairPhone string
 	// HTTP dials WhatsApp, nil for whatsmeow's own clients, which follow HTTPS_PROXY.
 	HTTP *http.Client
-	Log  *slog.Logger
+	// Count, if set, is told of each event. It must not block.
+	Count func(Event)
+	Log   *slog.Logger
 }
 
 // Client is the link of one device to WhatsApp.
@@ -101,6 +103,12 @@ func (c *Client) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
+}
+
+func (c *Client) count(e Event) {
+	if c.Count != nil {
+		c.Count(e)
+	}
 }
 
 // set changes the state and shows it if that changed anything.
@@ -287,12 +295,12 @@ func (c *Client) refreshVersion(ctx context.Context, age time.Duration) {
 			c.setNote(ctx, noteVersion, v)
 		case !ok:
 			c.Log.Warn("look up WhatsApp's web version; going on with the built-in one", "err", err)
-			return
 		}
 	}
 	if store.GetWAVersion().LessThan(v.Version) {
 		store.SetWAVersion(v.Version)
 	}
+	c.set(func(s *State) { s.WebVersion = store.GetWAVersion().String() })
 	c.Log.Debug("WhatsApp web version", "version", store.GetWAVersion().String())
 }
 

@@ -30,6 +30,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			l.Log.Error("panic while taking an event; it is refused", "event", fmt.Sprintf("%T", evt), "panic", mask.Text(fmt.Sprint(p)), "stack", string(debug.Stack()))
+			l.count(Panicked)
 			taken = l.panicked(ctx, evt)
 		}
 	}()
@@ -57,6 +58,11 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		}
 		l.Log.Debug("receipt", "type", string(evt.Type), "chat", mask.JID(evt.Chat.String()), "ids", evt.MessageIDs)
 	case *events.UndecryptableMessage:
+		if evt.IsUnavailable {
+			l.count(Unavailable)
+		} else {
+			l.count(Undecryptable)
+		}
 		l.Log.Warn("a message could not be decrypted; asked its sender to send it again",
 			"id", evt.Info.ID, "chat", mask.JID(evt.Info.Chat.String()), "unavailable", evt.IsUnavailable)
 	case *events.IdentityChange:
@@ -92,6 +98,7 @@ func (l *link) receive(ctx context.Context, evt *events.Message) bool {
 	ctx, cancel := context.WithTimeout(ctx, storing)
 	defer cancel()
 	if err := l.Receive(ctx, m); err != nil {
+		l.count(NotStored)
 		l.Log.Warn("message not stored, so not acknowledged: WhatsApp will deliver it again", "id", m.ID, "err", err)
 		l.refuse()
 		return false
@@ -150,6 +157,7 @@ func (l *link) panicked(ctx context.Context, evt any) (taken bool) {
 		l.Log.Error("set aside a message that makes us panic", "id", msg.Info.ID, "err", err)
 		return false
 	}
+	l.count(SetAside)
 	l.Log.Error("a message makes us panic each time; it is set aside and will not be answered: please report it", "id", msg.Info.ID)
 	l.mu.Lock()
 	delete(l.panics, msg.Info.ID)

@@ -251,6 +251,7 @@ func (l *link) follow(ctx context.Context, evt any) error {
 	case *events.Connected:
 		l.connected(ctx)
 	case *events.Disconnected:
+		l.count(Dropped)
 		l.down = time.Now()
 		if !l.paired {
 			l.pause()
@@ -315,6 +316,7 @@ func (l *link) loggedOut(ctx context.Context, evt *events.LoggedOut) error {
 
 // connected takes note of a login that went through.
 func (l *link) connected(ctx context.Context) {
+	l.count(LoggedIn)
 	l.tries, l.outdated, l.down = 0, false, time.Time{}
 	l.identify(l.wm.Store)
 	if l.State().Phase != Online {

@@ -44,6 +44,7 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 		if !errors.Is(err, device.ErrConflict) || try == conflicts {
 			break
 		}
+		c.count(Conflicted)
 		c.Log.Debug("a message came in during the send; sending again", "id", p.ID, "try", try)
 	}
 	switch {

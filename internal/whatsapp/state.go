@@ -38,7 +38,24 @@ type State struct {
 	// PhoneSeen is when the account's phone last gave a sign, zero if it never did. WhatsApp unlinks
 	// companions of a phone that is away for 14 days.
 	PhoneSeen time.Time
+	// WebVersion is the version of WhatsApp's web client that we pass for.
+	WebVersion string
 }
+
+// Event is something that happens on the link and is counted.
+type Event string
+
+// The events.
+const (
+	LoggedIn      Event = "logged_in"
+	Dropped       Event = "dropped"       // the connection broke
+	Undecryptable Event = "undecryptable" // a message; its sender was asked for it again
+	Unavailable   Event = "unavailable"   // a message that the phone alone is given, or has to give us
+	NotStored     Event = "not_stored"    // a message; it was not acknowledged and comes again
+	Panicked      Event = "panicked"      // while taking an event
+	SetAside      Event = "set_aside"     // a message that made us panic each time
+	Conflicted    Event = "conflicted"    // a send crossed a message of the same person and was repeated
+)
 
 // End is a terminal state of the link: it does not come back without somebody's doing.
 type End string
