@@ -93,10 +93,17 @@ func TestKillBetweenSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, at := range []string{
-		"before Put", "after Put", "after Claim", "after History", "before SaveReply", "after SaveReply", "before Finish", "after Finish",
-	} {
-		t.Run(at, func(t *testing.T) {
+	type step struct{ store, at string }
+	var steps []step
+	for store := range stores {
+		for _, at := range []string{
+			"before Put", "after Put", "after Claim", "after History", "before SaveReply", "after SaveReply", "before Finish", "after Finish",
+		} {
+			steps = append(steps, step{store, at})
+		}
+	}
+	for _, step := range steps {
+		t.Run(step.store+", "+step.at, func(t *testing.T) {
 			t.Parallel()
 			ctx := withPatience(t)
 			w, err := newWorld(binary, t.TempDir())
@@ -110,8 +117,8 @@ func TestKillBetweenSteps(t *testing.T) {
 					t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
 				}
 			}
-			w.env = []string{"ALLOW=*"}
-			do(w.pair(ctx, "KILL_AT="+at))
+			w.env = append(stores[step.store](t), "ALLOW=*")
+			do(w.pair(ctx, "KILL_AT="+step.at))
 			alice := w.phone("alice")
 			_, err = alice.Say(ctx, w.owner.LID(), "!ai one")
 			do(err)
@@ -137,11 +144,20 @@ func TestKillBetweenSteps(t *testing.T) {
 // down: each question is answered once.
 func TestRandomKills(t *testing.T) {
 	t.Parallel()
+	for store, kills := range map[string]int{"files": 12, "mongo": 4} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			randomKills(t, stores[store](t), kills)
+		})
+	}
+}
+
+func randomKills(t *testing.T, settings []string, kills int) {
 	binary, err := exec.LookPath("wabot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const messages, kills = 200, 12
+	const messages = 200
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -152,7 +168,7 @@ func TestRandomKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.close)
-	w.env = []string{"ALLOW=*", "LOG_LEVEL=info"}
+	w.env = append(settings, "ALLOW=*", "LOG_LEVEL=info")
 	if err := w.pair(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -188,6 +204,12 @@ func TestRandomKills(t *testing.T) {
 		}
 		if err := w.start(); err != nil {
 			t.Fatal(err)
+		}
+		// Every other kill may come while it starts.
+		if random.IntN(2) == 0 {
+			if err := w.online(ctx); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if err := talking.Wait(); err != nil {

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -15,10 +15,15 @@ import (
 	"go.mau.fi/whatsmeow/types"
 
 	"wabot/internal/llmtest"
+	"wabot/internal/mongotest"
 	"wabot/internal/whatsapptest"
 )
 
 func TestMain(m *testing.M) {
+	// The stories mostly wait, for each other's processes least of all.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"wabot": wabot})
 }
 
@@ -26,8 +31,24 @@ func TestMain(m *testing.M) {
 // WhatsApp and a model API. The commands of the scripts are described at their functions.
 func TestStories(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
+	for store, settings := range stores {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			testscript.Run(t, stories(t, store, settings))
+		})
+	}
+}
+
+// stories are the scripts, on one of the stores.
+func stories(t *testing.T, store string, settings func(*testing.T) []string) testscript.Params {
+	return testscript.Params{
 		Dir: "testdata/stories",
+		Condition: func(name string) (bool, error) {
+			if _, ok := stores[name]; !ok {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return name == store, nil
+		},
 		Setup: func(env *testscript.Env) error {
 			binary, err := exec.LookPath("wabot")
 			if err != nil {
@@ -37,19 +58,16 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if raw, err := os.ReadFile(env.WorkDir + "/settings"); err == nil {
-				w.env = strings.Fields(string(raw))
-			}
+			w.env = settings(t)
 			env.Values["world"] = w
-			t := env.T()
 			env.Defer(func() {
 				if w.bot != nil {
-					t.Log("wabot's output:\n" + w.bot.output.String())
+					env.T().Log("wabot's output:\n" + w.bot.output.String())
 				}
 				problems := w.problems()
 				w.close()
 				if len(problems) > 0 {
-					t.Fatal("broken promises:\n" + strings.Join(problems, "\n"))
+					env.T().Fatal("broken promises:\n" + strings.Join(problems, "\n"))
 				}
 			})
 			return nil
@@ -65,7 +83,13 @@ func TestStories(t *testing.T) {
 			"model":  command(model),
 			"server": command(server),
 		},
-	})
+	}
+}
+
+// stores are the settings that choose each of the stores, a new one at every call.
+var stores = map[string]func(*testing.T) []string{
+	"files": func(*testing.T) []string { return nil },
+	"mongo": func(t *testing.T) []string { return []string{"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.Start(t).URL} },
 }
 
 // command makes a script command of a function; a script that fails says why.

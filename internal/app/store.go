@@ -44,7 +44,7 @@ func openStore(ctx context.Context, cfg config.Store, log *slog.Logger) (Store, 
 		if err != nil {
 			return nil, &storeError{err}
 		}
-		return &mongoStore{Store: s}, nil
+		return &mongoStore{Store: s, log: log}, nil
 	}
 	s, err := sqlitestore.Open(ctx, cfg.SessionDir, log)
 	var locked *sqlitestore.LockedError
@@ -72,6 +72,7 @@ func (s fileStore) Leading(context.Context) bool { return true }
 // leads.
 type mongoStore struct {
 	*mongostore.Store
+	log    *slog.Logger
 	lease  *mongostore.Lease // nil unless this process leads
 	closed sync.Once
 }
@@ -86,12 +87,21 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 	if err != nil {
 		host = "a host without a name"
 	}
-	s.lease = nil
-	lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), mongostore.DefaultLease, func(l mongostore.Leader) {
-		standby(l.Owner)
-	})
-	s.lease = lease
-	return err
+	for {
+		s.lease = nil
+		lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), mongostore.DefaultLease, func(l mongostore.Leader) {
+			standby(l.Owner)
+		})
+		if err != nil {
+			return err
+		}
+		s.lease = lease
+		// What the store remembers of its inbox is from before another process led.
+		if err = s.Release(ctx); !errors.Is(err, mongostore.ErrOutage) {
+			return err
+		}
+		s.log.Warn("the database went away while this process took the lead; trying again", "err", err)
+	}
 }
 
 func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }

@@ -73,17 +73,20 @@ type Client struct {
 	handlers sync.WaitGroup
 	// refused asks for a reconnect, because a message was not taken.
 	refused chan struct{}
-	panics  map[string]int // by message ID
+	// replaced tells that another connection has replaced ours.
+	replaced chan struct{}
+	panics   map[string]int // by message ID
 }
 
 // New returns a client that does nothing until Run.
 func New(o Options) *Client {
 	return &Client{
-		Options: o,
-		state:   State{Phase: Starting, Since: time.Now()},
-		changed: make(chan struct{}),
-		refused: make(chan struct{}, 1),
-		panics:  map[string]int{},
+		Options:  o,
+		state:    State{Phase: Starting, Since: time.Now()},
+		changed:  make(chan struct{}),
+		refused:  make(chan struct{}, 1),
+		replaced: make(chan struct{}, 1),
+		panics:   map[string]int{},
 	}
 }
 
@@ -150,7 +153,12 @@ func (c *Client) WaitOnline(ctx context.Context) error {
 // use makes d the device of this client and builds the whatsmeow client for it.
 func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 	device.Guard(d)
-	wm := whatsmeow.NewClient(d, newLogger(c.Log))
+	wm := whatsmeow.NewClient(d, logger{c.Log, func() {
+		select {
+		case c.replaced <- struct{}{}:
+		default:
+		}
+	}})
 	if c.HTTP != nil {
 		wm.SetWebsocketHTTPClient(c.HTTP)
 		wm.SetPreLoginHTTPClient(c.HTTP)

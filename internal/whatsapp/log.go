@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	waBinary "go.mau.fi/whatsmeow/binary"
 	waLog "go.mau.fi/whatsmeow/util/log"
 
 	"wabot/internal/mask"
@@ -11,23 +12,49 @@ import (
 
 // logger hands whatsmeow's lines to slog, with phone numbers masked and one level down: what
 // whatsmeow calls an error it mostly repairs by itself.
-type logger struct{ log *slog.Logger }
-
-// newLogger returns the logger for a whatsmeow client.
-func newLogger(log *slog.Logger) waLog.Logger { return logger{log} }
+type logger struct {
+	log *slog.Logger
+	// replaced is called when the server says that another connection has replaced ours.
+	replaced func()
+}
 
 func (l logger) Errorf(format string, args ...any) { l.log.Warn(line(format, args)) }
 func (l logger) Warnf(format string, args ...any)  { l.log.Info(line(format, args)) }
 func (l logger) Infof(format string, args ...any)  { l.log.Debug(line(format, args)) }
 func (l logger) Debugf(format string, args ...any) { l.log.Debug(line(format, args)) }
 
-// Sub drops the loggers of raw stanzas: they carry names and texts.
+// Sub drops the loggers of raw stanzas: they carry names and texts. But what comes is looked
+// at for a stream's last word, see tap.
 func (l logger) Sub(module string) waLog.Logger {
 	switch module {
-	case "Recv", "Send":
+	case "Recv":
+		return tap{waLog.Noop, l.replaced}
+	case "Send":
 		return waLog.Noop
 	}
-	return logger{l.log.With("part", module)}
+	return logger{l.log.With("part", module), l.replaced}
+}
+
+// tap looks at each stanza as whatsmeow logs it on receipt. whatsmeow drops stanzas that are still
+// queued when the connection ends, and then connects again: also after the one that says
+// that another process has replaced us, which must not be answered with a fight.
+type tap struct {
+	waLog.Logger
+	replaced func()
+}
+
+func (t tap) Debugf(_ string, args ...any) {
+	if len(args) != 1 {
+		return
+	}
+	node, ok := args[0].(*waBinary.Node)
+	if !ok || node.Tag != "stream:error" {
+		return
+	}
+	conflict := node.GetChildByTag("conflict")
+	if conflict.AttrGetter().OptionalString("type") == "replaced" {
+		t.replaced()
+	}
 }
 
 func line(format string, args []any) string {

@@ -63,6 +63,10 @@ func (c *Client) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		select {
+		case <-c.replaced: // of a link before
+		default:
+		}
 		l := &link{Client: c, wm: c.use(ctx, d), events: make(chan any, 16), done: make(chan struct{}), round: round, paired: d.ID != nil}
 		l.wm.AddEventHandlerWithSuccessStatus(func(evt any) bool { return l.handle(ctx, evt) })
 		l.wm.PrePairCallback = func(types.JID, string, string) bool {
@@ -132,6 +136,8 @@ func (l *link) run(ctx context.Context) error {
 		case <-l.refused:
 			// The server gives a refused message again on the next connection only.
 			l.wm.ResetConnection()
+		case <-l.replaced:
+			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
 			l.look(ctx)
 		}

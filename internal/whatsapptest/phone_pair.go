@@ -269,10 +269,12 @@ func (p *Phone) greet(d *device) {
 	if err != nil {
 		return
 	}
-	p.server.mu.Lock()
-	removed := d.removed
-	p.server.mu.Unlock()
-	if removed {
+	unlinked := func() bool {
+		p.server.mu.Lock()
+		defer p.server.mu.Unlock()
+		return d.removed
+	}
+	if unlinked() {
 		return
 	}
 	to := d.pnJID()
@@ -282,7 +284,7 @@ func (p *Phone) greet(d *device) {
 	}
 	for _, msg := range messages {
 		if err := p.peer(ctx, to, msg); err != nil {
-			if ctx.Err() == nil && !errors.Is(err, errOffline) {
+			if ctx.Err() == nil && !errors.Is(err, errOffline) && !unlinked() {
 				p.fail("greet new companion %s: %v", to, err)
 			}
 			return
