@@ -313,12 +313,21 @@ func (d *device) generate(ctx context.Context, n int, uploaded bool) ([]*keys.Pr
 		list[i] = keys.NewPreKey(number)
 		docs[i] = preKey{ID: d.preKeyID(number), Device: d.id, Kind: kindPreKey, Key: fmt.Sprint(number), Number: int64(number), Private: list[i].Priv[:], Uploaded: uploaded}
 	}
-	err = d.write(ctx, "write pre-keys", func(ctx context.Context) error {
-		_, err := d.s.sessions.InsertMany(ctx, docs, options.InsertMany().SetOrdered(false))
-		return onlyDuplicates(err) // of an earlier try: the IDs are this call's alone
-	})
-	return list, err
+	for some := range slices.Chunk(docs, preKeysAtOnce) {
+		err = d.write(ctx, "write pre-keys", func(ctx context.Context) error {
+			_, err := d.s.sessions.InsertMany(ctx, some, options.InsertMany().SetOrdered(false))
+			return onlyDuplicates(err) // of an earlier try: the IDs are this call's alone
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
+
+// preKeysAtOnce bounds the pre-keys in one command. The first upload makes 812; in one piece they hold
+// up everything else on a slow server, the renewal of the lease too.
+const preKeysAtOnce = 100
 
 func (d *device) GetOrGenPreKeys(ctx context.Context, count uint32) ([]*keys.PreKey, error) {
 	d.preKeys.Lock()
@@ -397,11 +406,31 @@ func (d *device) RemovePreKey(ctx context.Context, id uint32) error {
 }
 
 func (d *device) MarkPreKeysAsUploaded(ctx context.Context, upToID uint32) error {
-	return d.write(ctx, "mark pre-keys as uploaded", func(ctx context.Context) error {
-		_, err := d.s.sessions.UpdateMany(ctx, d.ofKind(kindPreKey, bson.E{Key: "number", Value: bson.D{{Key: "$lte", Value: int64(upToID)}}}),
-			set(bson.D{{Key: "uploaded", Value: true}}))
-		return err
-	})
+	open := d.ofKind(kindPreKey, bson.E{Key: "uploaded", Value: false}, bson.E{Key: "number", Value: bson.D{{Key: "$lte", Value: int64(upToID)}}})
+	for {
+		var some []struct {
+			ID string `bson:"_id"`
+		}
+		err := d.write(ctx, "mark pre-keys as uploaded", func(ctx context.Context) error {
+			some = nil
+			cursor, err := d.s.sessions.Find(ctx, open, options.Find().SetLimit(preKeysAtOnce).SetProjection(bson.D{{Key: "_id", Value: 1}}))
+			if err == nil {
+				err = cursor.All(ctx, &some)
+			}
+			if err != nil || len(some) == 0 {
+				return err
+			}
+			ids := make([]string, len(some))
+			for i, row := range some {
+				ids[i] = row.ID
+			}
+			_, err = d.s.sessions.UpdateMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}, set(bson.D{{Key: "uploaded", Value: true}}))
+			return err
+		})
+		if err != nil || len(some) < preKeysAtOnce {
+			return err
+		}
+	}
 }
 
 func (d *device) UploadedPreKeyCount(ctx context.Context) (int, error) {
