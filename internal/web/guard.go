@@ -15,7 +15,7 @@ func (s *Site) guard(next http.Handler) http.Handler {
 	if s.Token == "" {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !local(r.Host) {
-				s.refuse(w, http.StatusForbidden, "This page was asked for under a name that may be anybody's.",
+				s.refuse(w, http.StatusForbidden, "Refused", "This page was asked for under a name that may be anybody's.",
 					"Ask for it by address or as localhost. To serve it under a name, set HTTP_TOKEN and restart wabot.")
 				return
 			}
@@ -36,7 +36,7 @@ func (s *Site) guard(next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="wabot"`)
-		s.refuse(w, http.StatusUnauthorized, "This page is for those who know its token.",
+		s.refuse(w, http.StatusUnauthorized, "Token needed", "This page is for those who know its token.",
 			"Open it once with ?token= and the value of HTTP_TOKEN at the end of its address; this browser is then let in.")
 	})
 }

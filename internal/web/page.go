@@ -144,8 +144,8 @@ func viewOf(st Status, now time.Time) view {
 	} else if st.State != Opening {
 		text("Role", "leader")
 	}
-	ago("In this state since", st.Since)
-	ago("Running since", st.Started)
+	ago("State changed", st.Since)
+	ago("Process started", st.Started)
 	for _, ver := range st.Versions {
 		text(ver.Part, ver.Version)
 	}
@@ -157,8 +157,8 @@ func (s *Site) page(w http.ResponseWriter, r *http.Request) {
 }
 
 // refuse shows why there is nothing to see.
-func (s *Site) refuse(w http.ResponseWriter, code int, reason, next string) {
-	s.write(w, code, view{Heading: http.StatusText(code), Tone: bad, Reason: reason, Next: next, Now: time.Now().Format("15:04:05 MST")})
+func (s *Site) refuse(w http.ResponseWriter, code int, heading, reason, next string) {
+	s.write(w, code, view{Heading: heading, Tone: bad, Reason: reason, Next: next, Now: time.Now().Format("15:04:05 MST")})
 }
 
 func (s *Site) write(w http.ResponseWriter, code int, v view) {
