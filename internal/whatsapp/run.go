@@ -38,6 +38,8 @@ const (
 func (c *Client) Run(ctx context.Context) error {
 	end, wait, err := c.ended(ctx, time.Now())
 	switch {
+	case ctx.Err() != nil:
+		return nil
 	case err != nil:
 		return err
 	case end != nil:
@@ -60,6 +62,9 @@ func (c *Client) Run(ctx context.Context) error {
 	c.refreshVersion(ctx, 24*time.Hour)
 	for round := 1; ; round++ {
 		d, err := c.device(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
