@@ -23,6 +23,7 @@ import (
 	"wabot/internal/config"
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
+	"wabot/internal/web"
 	"wabot/internal/whatsapp"
 )
 
@@ -53,6 +54,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
+		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
 		{"version", "print the version", printVersion},
 		{"help", "print this text", help},
 	}
@@ -119,7 +121,13 @@ func run(ctx context.Context, p Process, args []string) error {
 		log.Warn("WHATSAPP_NOISE_ROOT_KEY is set: this process trusts a simulated WhatsApp and cannot reach the real one")
 		whatsapp.UseNoiseRootKey([32]byte(key))
 	}
+	site := newSite(cfg, log)
+	defer site.start(ctx)()
 	store, err := openStore(ctx, cfg.Store, log)
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped as asked", "opening", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -127,20 +135,27 @@ func run(ctx context.Context, p Process, args []string) error {
 	if p.Around != nil {
 		store = p.Around(store)
 	}
+	site.opened(store)
 	screen := newScreen(p.Stdout, log, cfg.Model.Prefix)
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
-		if err := store.Lead(ctx, screen.standby); err != nil {
+		err := store.Lead(ctx, func(leader string) {
+			site.become(web.Standby)
+			screen.standby(leader)
+		})
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
-		err := drive(ctx, p, cfg, store, screen, log)
+		site.become(web.Starting)
+		err = drive(ctx, p, cfg, store, screen, site, log)
 		var end *whatsapp.EndError
 		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
 		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {
 			log.Warn("another process may drive the device now; disconnected and standing by", "err", err)
+			site.become(web.Standby)
 			continue
 		}
 		if err != nil {
@@ -152,10 +167,11 @@ func run(ctx context.Context, p Process, args []string) error {
 }
 
 // drive answers messages while this process leads.
-func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, log *slog.Logger) error {
+func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
 	var b *bot.Bot
 	var wa *whatsapp.Client
-	box := inbox.New(store, inbox.Options{
+	box := inbox.New(watchedStore{store, site.metrics}, inbox.Options{
+		Ended:  site.metrics.turn,
 		Ready:  func(ctx context.Context) error { return wa.WaitOnline(ctx) },
 		GiveUp: func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		Lease:  cfg.Model.Timeout + sending,
@@ -165,11 +181,18 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Notes:   store,
 		Receive: func(ctx context.Context, m chat.Message) error {
 			if !b.Admit(m) {
+				site.metrics.message(ignored)
 				return nil
 			}
-			return box.Put(ctx, m)
+			if err := box.Put(ctx, m); err != nil {
+				site.metrics.message(failed)
+				return err
+			}
+			site.metrics.message(stored)
+			return nil
 		},
 		Show: func(s whatsapp.State) {
+			site.show(s)
 			screen.show(s)
 			if p.Watch != nil {
 				p.Watch(s)
@@ -177,16 +200,17 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		},
 		PairPhone: cfg.WhatsApp.PairPhone,
 		HTTP:      p.WhatsApp,
+		Count:     site.metrics.event,
 		Log:       log,
 	})
 	b = bot.New(bot.Options{
 		Rules: bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.Model.Prefix, Everything: !cfg.Model.PrefixEnabled},
-		Model: llm.New(llm.Options{
+		Model: watchedModel{llm.New(llm.Options{
 			BaseURL: cfg.Model.BaseURL, Key: cfg.Model.APIKey.Reveal(), Model: cfg.Model.Name,
 			Total: cfg.Model.Timeout, Idle: cfg.Model.IdleTimeout, Log: log,
-		}),
+		}), site},
 		Turns:        box,
-		WA:           wa,
+		WA:           watchedSender{wa, site.metrics},
 		Instructions: cfg.Model.Instructions,
 		History:      cfg.Model.History,
 		Log:          log,

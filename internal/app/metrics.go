@@ -1,0 +1,189 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"wabot/internal/bot"
+	"wabot/internal/chat"
+	"wabot/internal/inbox"
+	"wabot/internal/llm"
+	"wabot/internal/whatsapp"
+)
+
+// metrics counts what the parts do. Every label comes from a fixed set and is there from the start, at 0.
+type metrics struct {
+	messages, turns, calls, tokens, sends, events, storeErrors *prometheus.CounterVec
+	waited, called, sent                                       prometheus.Histogram
+	store                                                      *prometheus.HistogramVec
+}
+
+// What became of a message that came in.
+const (
+	stored  = "stored"
+	ignored = "ignored"    // by the rules
+	failed  = "not_stored" // so not acknowledged; it comes again
+)
+
+func newMetrics() *metrics {
+	seconds := func(name, help string, buckets ...float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	}
+	return &metrics{
+		messages: counters("wabot_messages_total", "Messages that came in, by what became of them.", "result", stored, ignored, failed),
+		turns: counters("wabot_turns_total", "Tries to answer a chat, by their outcome.", "outcome",
+			inbox.Answered, inbox.Apologized, inbox.PutOff, inbox.GivenUp, inbox.Lost, inbox.CutOff),
+		calls: counters("wabot_model_calls_total", "Answers asked of the model, retries not counted: ok, or the kind of error.", "result",
+			"ok", llm.Auth, llm.Quota, llm.RateLimited, llm.Unavailable, llm.Timeout, llm.BadAnswer, llm.Filtered, llm.TooLong, llm.ModelUnknown, llm.BadRequest),
+		tokens: counters("wabot_model_tokens_total", "Tokens that the model counted.", "kind", "prompt", "completion"),
+		sends:  counters("wabot_sends_total", "Messages given to WhatsApp, by outcome; unknown ones are sent again.", "outcome", "sent", "offline", "refused", "unknown"),
+		events: counters("wabot_whatsapp_events_total", "What happened on the link to WhatsApp.", "event",
+			whatsapp.LoggedIn, whatsapp.Dropped, whatsapp.Undecryptable, whatsapp.Unavailable, whatsapp.NotStored, whatsapp.Panicked, whatsapp.SetAside, whatsapp.Conflicted),
+		storeErrors: counters("wabot_store_errors_total", "Calls of the inbox's store that failed.", "call", storeCalls...),
+		waited:      seconds("wabot_answer_seconds", "From the sending of a message to the sending of its answer.", 1, 2, 5, 10, 20, 60, 300, 3600),
+		called:      seconds("wabot_model_seconds", "How long the model took to answer, retries included.", .5, 1, 2, 5, 10, 20, 60, 300),
+		sent:        seconds("wabot_send_seconds", "How long WhatsApp took to take a message.", .05, .1, .2, .5, 1, 2, 5, 10, 30),
+		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wabot_store_seconds", Help: "How long calls of the inbox's store took.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
+		}, []string{"call"}),
+	}
+}
+
+// counters makes a counter for each of the label's values.
+func counters[T ~string](name, help, label string, values ...T) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	for _, value := range values {
+		v.WithLabelValues(string(value))
+	}
+	return v
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.storeErrors, m.waited, m.called, m.sent, m.store}
+}
+
+// turn counts the end of a try at a turn.
+func (m *metrics) turn(o inbox.Outcome, waited time.Duration) {
+	m.turns.WithLabelValues(string(o)).Inc()
+	if o == inbox.Answered {
+		m.waited.Observe(waited.Seconds())
+	}
+}
+
+func (m *metrics) event(e whatsapp.Event) { m.events.WithLabelValues(string(e)).Inc() }
+
+// message counts what became of a message.
+func (m *metrics) message(result string) { m.messages.WithLabelValues(result).Inc() }
+
+// watchedModel tells the site of each answer.
+type watchedModel struct {
+	bot.Model
+	site *site
+}
+
+func (w watchedModel) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
+	begin := time.Now()
+	c, err := w.Model.Complete(ctx, p)
+	if err != nil && ctx.Err() != nil {
+		return c, err // cut off; it says nothing of the model
+	}
+	m := w.site.metrics
+	m.called.Observe(time.Since(begin).Seconds())
+	m.tokens.WithLabelValues("prompt").Add(float64(max(0, c.PromptTokens)))
+	m.tokens.WithLabelValues("completion").Add(float64(max(0, c.CompletionTokens)))
+	result := "ok"
+	if err != nil {
+		kind := llm.Unavailable
+		var e *llm.Error
+		if errors.As(err, &e) {
+			kind = e.Kind
+		}
+		result = string(kind)
+	}
+	m.calls.WithLabelValues(result).Inc()
+	w.site.answered(err)
+	return c, err
+}
+
+// watchedSender counts what is sent.
+type watchedSender struct {
+	bot.Messenger
+	metrics *metrics
+}
+
+func (w watchedSender) Send(ctx context.Context, to string, p chat.Part, quote *chat.Message) error {
+	begin := time.Now()
+	err := w.Messenger.Send(ctx, to, p, quote)
+	outcome := "unknown"
+	var refused *whatsapp.RefusedError
+	switch {
+	case err == nil:
+		outcome = "sent"
+		w.metrics.sent.Observe(time.Since(begin).Seconds())
+	case errors.Is(err, whatsapp.ErrOffline):
+		outcome = "offline"
+	case errors.As(err, &refused):
+		outcome = "refused"
+	}
+	w.metrics.sends.WithLabelValues(outcome).Inc()
+	return err
+}
+
+// storeCalls are the calls that watchedStore measures.
+var storeCalls = []string{"put", "claim", "next", "history", "save_reply", "finish", "retry", "fail"}
+
+// watchedStore measures the inbox's calls of the store.
+type watchedStore struct {
+	inbox.Store
+	metrics *metrics
+}
+
+func (w watchedStore) measure(call string, begin time.Time, err error) {
+	w.metrics.store.WithLabelValues(call).Observe(time.Since(begin).Seconds())
+	if err != nil && !errors.Is(err, inbox.ErrEmpty) && !errors.Is(err, inbox.ErrLeaseLost) && !errors.Is(err, context.Canceled) {
+		w.metrics.storeErrors.WithLabelValues(call).Inc()
+	}
+}
+
+func (w watchedStore) Put(ctx context.Context, m chat.Message, now time.Time) (err error) {
+	defer func(begin time.Time) { w.measure("put", begin, err) }(time.Now())
+	return w.Store.Put(ctx, m, now)
+}
+
+func (w watchedStore) Claim(ctx context.Context, now, until time.Time) (t chat.Turn, err error) {
+	defer func(begin time.Time) { w.measure("claim", begin, err) }(time.Now())
+	return w.Store.Claim(ctx, now, until)
+}
+
+func (w watchedStore) Next(ctx context.Context) (t time.Time, err error) {
+	defer func(begin time.Time) { w.measure("next", begin, err) }(time.Now())
+	return w.Store.Next(ctx)
+}
+
+func (w watchedStore) History(ctx context.Context, chatJID string, n int) (all []chat.Exchange, err error) {
+	defer func(begin time.Time) { w.measure("history", begin, err) }(time.Now())
+	return w.Store.History(ctx, chatJID, n)
+}
+
+func (w watchedStore) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) (err error) {
+	defer func(begin time.Time) { w.measure("save_reply", begin, err) }(time.Now())
+	return w.Store.SaveReply(ctx, t, r)
+}
+
+func (w watchedStore) Finish(ctx context.Context, t chat.Turn, now time.Time) (err error) {
+	defer func(begin time.Time) { w.measure("finish", begin, err) }(time.Now())
+	return w.Store.Finish(ctx, t, now)
+}
+
+func (w watchedStore) Retry(ctx context.Context, t chat.Turn, at time.Time) (err error) {
+	defer func(begin time.Time) { w.measure("retry", begin, err) }(time.Now())
+	return w.Store.Retry(ctx, t, at)
+}
+
+func (w watchedStore) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) (err error) {
+	defer func(begin time.Time) { w.measure("fail", begin, err) }(time.Now())
+	return w.Store.Fail(ctx, t, now, reason)
+}

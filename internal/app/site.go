@@ -1,0 +1,160 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"wabot/internal/config"
+	"wabot/internal/mask"
+	"wabot/internal/web"
+	"wabot/internal/whatsapp"
+)
+
+// site is the page of the process: what it shows, kept as the parts tell of it. It is there from
+// the opening of the store until the end.
+type site struct {
+	web     *web.Site // nil where the page is off
+	log     *slog.Logger
+	metrics *metrics
+	fixed   web.Status // what does not change
+
+	mu    sync.Mutex
+	role  web.State // Opening, Standby, or Starting: then link tells the state
+	since time.Time // of role
+	link  whatsapp.State
+	model web.Model
+
+	// asking guards what follows: one question to the store at a time, however many ask us.
+	asking sync.Mutex
+	store  Store // nil while it is not open
+	asked  time.Time
+	depth  int
+	down   string
+}
+
+const (
+	// fresh is how long the store's last answer stands for the next.
+	fresh = time.Second
+	// answering is how long the store may take to be called up.
+	answering = 2 * time.Second
+)
+
+func newSite(cfg config.Config, log *slog.Logger) *site {
+	kept := "files in " + cfg.Store.SessionDir
+	if cfg.Store.Mongo {
+		kept = "MongoDB"
+	}
+	now := time.Now()
+	s := &site{
+		log:     log,
+		metrics: newMetrics(),
+		fixed:   web.Status{Store: kept, Started: now, Waiting: -1},
+		role:    web.Opening,
+		since:   now,
+		model:   web.Model{Name: cfg.Model.Name},
+	}
+	if cfg.HTTP.Addr != "" {
+		s.web = web.New(web.Options{
+			Addr: cfg.HTTP.Addr, Token: cfg.HTTP.Token.Reveal(), Status: s.status, Collectors: s.metrics.collectors(), Log: log,
+		})
+	}
+	return s
+}
+
+// start serves the page until stop is called, which waits for its end: longer than ctx lasts, so
+// that the page tells of the drain too.
+func (s *site) start(ctx context.Context) (stop func()) {
+	if s.web == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.web.Run(ctx); err != nil {
+			s.log.Error("the page has ended", "err", err)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// opened tells that the store is open.
+func (s *site) opened(store Store) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	s.store = store
+}
+
+// become tells of another role.
+func (s *site) become(role web.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if role == web.Starting {
+		s.link = whatsapp.State{Phase: whatsapp.Starting, Since: time.Now()}
+	}
+	if role != s.role {
+		s.role, s.since = role, time.Now()
+	}
+}
+
+// show takes a state of the link.
+func (s *site) show(st whatsapp.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link = st
+}
+
+// answered tells that the model answered, or failed with err.
+func (s *site) answered(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.model.Answered = time.Now()
+		return
+	}
+	s.model.Failed, s.model.Failure = time.Now(), mask.Text(err.Error())
+}
+
+// status is how the bot is now.
+func (s *site) status(ctx context.Context) web.Status {
+	st := s.fixed
+	st.Waiting, st.StoreDown = s.inbox(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.State, st.Since, st.Model = s.role, s.since, s.model
+	st.Versions = []web.Version{{Part: "wabot", Version: version()}}
+	if s.role != web.Starting {
+		return st
+	}
+	l := s.link
+	st.State, st.Reason, st.Next, st.Since = web.State(l.Phase), l.Reason, l.Next, l.Since
+	st.QR, st.Code, st.Expires = l.QR, l.Code, l.Expires
+	st.Account, st.PhoneSeen = mask.JID(l.Account), l.PhoneSeen
+	if l.WebVersion != "" {
+		st.Versions = append(st.Versions, web.Version{Part: "WhatsApp Web", Version: l.WebVersion})
+	}
+	return st
+}
+
+// inbox asks the store for the messages that wait, -1 where it does not say, and why not.
+func (s *site) inbox(ctx context.Context) (depth int, down string) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if s.store == nil {
+		return -1, ""
+	}
+	if time.Since(s.asked) < fresh {
+		return s.depth, s.down
+	}
+	// Whoever asked may be gone before the answer; it is for the next one too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answering)
+	defer cancel()
+	n, err := s.store.Depth(ctx)
+	s.depth, s.down, s.asked = n, "", time.Now()
+	if err != nil {
+		s.depth, s.down = -1, mask.Text(err.Error())
+	}
+	return s.depth, s.down
+}

@@ -1,0 +1,143 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"wabot/internal/bot"
+	"wabot/internal/config"
+	"wabot/internal/llm"
+	"wabot/internal/web"
+	"wabot/internal/whatsapp"
+)
+
+// depthStore is a store that counts how often it was asked for its depth.
+type depthStore struct {
+	Store
+	asked int
+	err   error
+}
+
+func (d *depthStore) Depth(context.Context) (int, error) {
+	d.asked++
+	return 4, d.err
+}
+
+func TestStatusFollowsTheLife(t *testing.T) {
+	t.Parallel()
+	s := newSite(config.Config{Store: config.Store{Mongo: true}}, slog.New(slog.DiscardHandler))
+	is := func(state web.State, waiting int, codes ...web.Code) {
+		t.Helper()
+		st := s.status(t.Context())
+		if st.State != state || st.Waiting != waiting || !slices.Equal(st.Codes(), codes) || st.Since.IsZero() || st.Store != "MongoDB" {
+			t.Fatalf("got %+v with %v", st, st.Codes())
+		}
+	}
+	is(web.Opening, -1, web.NotOpen)
+	store := &depthStore{}
+	s.opened(store)
+	s.become(web.Standby)
+	is(web.Standby, 4)
+	s.become(web.Starting)
+	is(web.Starting, 4, web.NotStarted)
+	for _, phase := range []whatsapp.Phase{whatsapp.Starting, whatsapp.Pairing, whatsapp.Connecting, whatsapp.Online, whatsapp.Waiting, whatsapp.Ended} {
+		s.show(whatsapp.State{Phase: phase, Account: "4915112345678@s.whatsapp.net"})
+		st := s.status(t.Context())
+		if st.State != web.State(phase) || !slices.Contains(web.States, st.State) {
+			t.Errorf("%s is shown as %s", phase, st.State)
+		}
+		if strings.Contains(st.Account, "12345") {
+			t.Errorf("account %s", st.Account)
+		}
+	}
+	if store.asked != 1 {
+		t.Errorf("the store was asked %d times within a second", store.asked)
+	}
+	// Another tenure starts anew: what the last one showed is over.
+	s.become(web.Standby)
+	is(web.Standby, 4)
+	s.become(web.Starting)
+	is(web.Starting, 4, web.NotStarted)
+
+	s = newSite(config.Config{Store: config.Store{Mongo: true}}, slog.New(slog.DiscardHandler))
+	s.opened(&depthStore{err: errors.New("no server at 4915112345678")})
+	s.become(web.Standby)
+	is(web.Standby, -1, web.StoreDown)
+	if down := s.status(t.Context()).StoreDown; down != "no server at 49•••78" {
+		t.Errorf("down: %s", down)
+	}
+}
+
+// fixedModel answers or fails.
+type fixedModel struct {
+	bot.Model
+	err error
+}
+
+func (m fixedModel) Complete(context.Context, llm.Prompt) (llm.Completion, error) {
+	return llm.Completion{PromptTokens: 3, CompletionTokens: 2}, m.err
+}
+
+func TestModelIsWatched(t *testing.T) {
+	t.Parallel()
+	s := newSite(config.Config{}, slog.New(slog.DiscardHandler))
+	count := func(result string) float64 { return testutil.ToFloat64(s.metrics.calls.WithLabelValues(result)) }
+	ask := func(ctx context.Context, err error) {
+		_, _ = watchedModel{fixedModel{err: err}, s}.Complete(ctx, llm.Prompt{})
+	}
+	ask(t.Context(), nil)
+	if m := s.status(t.Context()).Model; m.Answered.IsZero() || !m.Failed.IsZero() || count("ok") != 1 {
+		t.Errorf("got %+v", m)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	ask(stopped, stopped.Err())
+	if m := s.status(t.Context()).Model; !m.Failed.IsZero() {
+		t.Errorf("a stop counts as a failure: %+v", m)
+	}
+	ask(t.Context(), &llm.Error{Kind: llm.Auth, Err: errors.New("refused")})
+	if m := s.status(t.Context()).Model; m.Failed.IsZero() || !strings.Contains(m.Failure, "refused") || count("auth") != 1 {
+		t.Errorf("got %+v", m)
+	}
+}
+
+// The names and labels are as Prometheus wants them, and every series is there from the start.
+func TestMetricsAreInShape(t *testing.T) {
+	t.Parallel()
+	m := newMetrics()
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(m.collectors()...)
+	problems, err := testutil.GatherAndLint(r)
+	if err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
+	before, err := testutil.GatherAndCount(r)
+	if err != nil || before == 0 {
+		t.Fatal(before, err)
+	}
+	m.turn("answered", 0)
+	m.event(whatsapp.Undecryptable)
+	m.message(stored)
+	if after, err := testutil.GatherAndCount(r); err != nil || after != before {
+		t.Errorf("%d series, then %d, %v", before, after, err)
+	}
+}
+
+func TestHealthcheckAsksThisMachine(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]string{
+		"127.0.0.1:3000": "127.0.0.1:3000", "0.0.0.0:3000": "127.0.0.1:3000", ":3000": "127.0.0.1:3000", "[::]:3000": "[::1]:3000", "localhost:80": "localhost:80",
+		"": "", "127.0.0.1:0": "",
+	} {
+		if got, err := reachable(addr); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", addr, got, err)
+		}
+	}
+}
