@@ -89,7 +89,9 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 // stores are the settings that choose each of the stores, a new one at every call.
 var stores = map[string]func(*testing.T) []string{
 	"files": func(*testing.T) []string { return nil },
-	"mongo": func(t *testing.T) []string { return []string{"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.Start(t).URL} },
+	"mongo": func(t *testing.T) []string {
+		return []string{"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.Start(t).URL}
+	},
 }
 
 // command makes a script command of a function; a script that fails says why.

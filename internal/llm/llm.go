@@ -180,6 +180,7 @@ func (c *Client) chatRequest(p Prompt) openai.ChatCompletionRequest {
 	if reasoning || c.host == "api.openai.com" {
 		req.MaxCompletionTokens = p.MaxTokens
 	} else {
+		//lint:ignore SA1019 the name that servers other than OpenAI's know
 		req.MaxTokens = p.MaxTokens
 	}
 	if reasoning {

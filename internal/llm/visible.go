@@ -25,8 +25,8 @@ func visible(text string) string {
 	var out strings.Builder
 	fence := "" // the fence of the code block we are in
 	for len(text) > 0 {
-		line, rest, _ := strings.Cut(text, "\n")
-		line = text[:len(text)-len(rest)]
+		_, rest, _ := strings.Cut(text, "\n")
+		line := text[:len(text)-len(rest)]
 		indent := len(line) - len(strings.TrimLeft(line, " "))
 		bare := line[indent:]
 		switch {

@@ -222,6 +222,7 @@ func TestDraftsToClient(t *testing.T) {
 		{Image: &Media{Data: data, Mime: "image/png"}, ViewOnce: true, Ephemeral: true},
 	} {
 		got := deliver(d)
+		//lint:ignore SA1019 whichever kind it is
 		file, err := c.DownloadAny(ctx, got.Message)
 		if err != nil || !bytes.Equal(file, data) {
 			t.Errorf("download of %v: %d bytes, %v", got.Message, len(file), err)
