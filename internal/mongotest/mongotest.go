@@ -41,6 +41,8 @@ var external = os.Getenv("MONGO_TEST_URL")
 
 // sharedProcess is the server of this test process. It is kept, as it ends when its input is
 // closed, which is also what happens to a pipe that nobody refers to.
+//
+//lint:ignore U1000 only kept
 var sharedProcess *process
 
 // shared is the proxy before the one server of this test process.
