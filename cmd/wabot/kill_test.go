@@ -104,6 +104,9 @@ func TestKillBetweenSteps(t *testing.T) {
 	}
 	for _, step := range steps {
 		t.Run(step.store+", "+step.at, func(t *testing.T) {
+			if step.store == "mongo" {
+				sparingly(t)
+			}
 			t.Parallel()
 			ctx := withPatience(t)
 			w, err := newWorld(binary, t.TempDir())
@@ -144,20 +147,26 @@ func TestKillBetweenSteps(t *testing.T) {
 // down: each question is answered once.
 func TestRandomKills(t *testing.T) {
 	t.Parallel()
-	for store, kills := range map[string]int{"files": 12, "mongo": 4} {
+	for store, kills := range map[string]int{"files": 12, "mongo": 2} {
 		t.Run(store, func(t *testing.T) {
+			if store == "mongo" {
+				sparingly(t)
+			}
 			t.Parallel()
-			randomKills(t, stores[store](t), kills)
+			messages := 200
+			if store == "mongo" && os.Getenv("WABOT_LONG") == "" {
+				messages = 60
+			}
+			randomKills(t, stores[store](t), messages, kills)
 		})
 	}
 }
 
-func randomKills(t *testing.T, settings []string, kills int) {
+func randomKills(t *testing.T, settings []string, messages, kills int) {
 	binary, err := exec.LookPath("wabot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const messages = 200
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

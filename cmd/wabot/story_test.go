@@ -33,6 +33,9 @@ func TestStories(t *testing.T) {
 	t.Parallel()
 	for store, settings := range stores {
 		t.Run(store, func(t *testing.T) {
+			if store == "mongo" {
+				sparingly(t)
+			}
 			t.Parallel()
 			testscript.Run(t, stories(t, store, settings))
 		})
@@ -83,6 +86,15 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			"model":  command(model),
 			"server": command(server),
 		},
+	}
+}
+
+// sparingly skips a test on MongoDB with -short: the server that stands in for it is slow, and slower still
+// beside the race detector, which the same tests on the file store are for.
+func sparingly(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("on MongoDB only without -short")
 	}
 }
 

@@ -1,0 +1,19 @@
+package mongostore
+
+import (
+	"flag"
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	// The server that stands in for MongoDB is slow, so that random sequences of calls are few by default.
+	checks := "8"
+	if os.Getenv("WABOT_LONG") != "" {
+		checks = "100"
+	}
+	if err := flag.Set("rapid.checks", checks); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
