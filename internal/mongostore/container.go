@@ -7,7 +7,6 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
 	"go.mau.fi/util/random"
@@ -367,44 +366,4 @@ func (s *Store) sweepOrphans(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Row is a document of a device as it is stored, with the collection it lies in.
-type Row struct {
-	Collection string
-	Document   bson.Raw
-}
-
-// Rows calls each for every document of a device until each fails. It is for
-// copies and checks of a device that no process drives.
-func (c *Devices) Rows(ctx context.Context, jid types.JID, each func(Row) error) error {
-	own := c.of(jid)
-	for _, collection := range append(c.s.owned(), c.s.tokens) {
-		cursor, err := collection.Find(ctx, bson.D{{Key: "_id", Value: within(own.id + "/")}}, options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}))
-		if err != nil {
-			return wrapOutage("read a device's documents", err)
-		}
-		for cursor.Next(ctx) {
-			if err := each(Row{Collection: collection.Name(), Document: slices.Clone(cursor.Current)}); err != nil {
-				cursor.Close(ctx)
-				return err
-			}
-		}
-		if err := cursor.Err(); err != nil {
-			return wrapOutage("read a device's documents", err)
-		}
-	}
-	return nil
-}
-
-// PairedAt is when the device was first saved; zero when it is not there.
-func (c *Devices) PairedAt(ctx context.Context, jid types.JID) (time.Time, error) {
-	var row deviceRow
-	err := c.s.try(ctx, "read a device", func(ctx context.Context) error {
-		return found(c.s.sessions.FindOne(ctx, byID(c.of(jid).rowID())).Decode(&row))
-	})
-	if err != nil || row.ID == "" {
-		return time.Time{}, err
-	}
-	return time.UnixMilli(row.PairedAt), nil
 }

@@ -197,6 +197,11 @@ func byCame(a, b messageRow) int {
 
 func field(name string, v any) bson.E { return bson.E{Key: name, Value: v} }
 
+// messageID is the _id of a message as it came, with the mark that tells it from others of the name.
+func messageID(m chat.Message, mark string) string {
+	return "m/" + escape(m.Chat) + mark + "/" + escape(m.Sender) + "/" + m.ID
+}
+
 // names are the _ids that m may be stored under: its own, then those of its other addresses.
 func names(m chat.Message) (own string, others []string) {
 	prefix := func(c, sender string) string { return "m/" + escape(c) + "/" + escape(sender) + "/" }
@@ -253,7 +258,7 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 // name then gets a mark.
 func (s *Store) insert(ctx context.Context, m chat.Message, row *messageRow) (repeated bool, err error) {
 	for mark := ""; ; mark += "+" {
-		row.ID = "m/" + escape(m.Chat) + mark + "/" + escape(m.Sender) + "/" + m.ID
+		row.ID = messageID(m, mark)
 		var there messageRow
 		err := s.write(ctx, "put a message", func(ctx context.Context) error {
 			_, err := s.inboxRows.InsertOne(ctx, row)

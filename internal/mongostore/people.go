@@ -216,6 +216,15 @@ func (d *device) putChatSetting(ctx context.Context, chat types.JID, field strin
 	})
 }
 
+// chatRow is a chat's settings in "chat_settings".
+type chatRow struct {
+	ID         string `bson:"_id"`
+	JID        string `bson:"jid"`
+	MutedUntil int64  `bson:"muted_until"`
+	Pinned     bool   `bson:"pinned"`
+	Archived   bool   `bson:"archived"`
+}
+
 // PutMutedUntil stores seconds since 1970, 0 for not muted and -1 for ever.
 func (d *device) PutMutedUntil(ctx context.Context, chat types.JID, mutedUntil time.Time) error {
 	until := int64(0)
@@ -236,12 +245,7 @@ func (d *device) PutArchived(ctx context.Context, chat types.JID, archived bool)
 }
 
 func (d *device) GetChatSettings(ctx context.Context, chat types.JID) (types.LocalChatSettings, error) {
-	var row struct {
-		ID         string `bson:"_id"`
-		MutedUntil int64  `bson:"muted_until"`
-		Pinned     bool   `bson:"pinned"`
-		Archived   bool   `bson:"archived"`
-	}
+	var row chatRow
 	err := d.s.try(ctx, "read a chat's settings", func(ctx context.Context) error {
 		return found(d.s.chats.FindOne(ctx, byID(d.contactID(chat))).Decode(&row))
 	})
@@ -603,6 +607,10 @@ type mac struct {
 	Value   []byte `bson:"value"`
 }
 
+func (d *device) macID(name string, number uint64, index []byte) string {
+	return strings.Join([]string{d.id, escape(name), fmt.Sprintf("%020d", number), hex.EncodeToString(index)}, "/")
+}
+
 // PutAppStateMutationMACs adds MACs of a version. None is added where there is no state of the
 // name, or where one is there already.
 func (d *device) PutAppStateMutationMACs(ctx context.Context, name string, number uint64, mutations []store.AppStateMutationMAC) error {
@@ -623,7 +631,7 @@ func (d *device) PutAppStateMutationMACs(ctx context.Context, name string, numbe
 		if len(m.IndexMAC) != 32 || len(m.ValueMAC) != 32 {
 			return fmt.Errorf("write app state MACs: %w", errLength)
 		}
-		id := strings.Join([]string{d.id, escape(name), fmt.Sprintf("%020d", number), hex.EncodeToString(m.IndexMAC)}, "/")
+		id := d.macID(name, number, m.IndexMAC)
 		if given[id] {
 			return errors.New("write app state MACs: one is given twice")
 		}

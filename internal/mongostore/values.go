@@ -11,11 +11,11 @@ import (
 	"strings"
 	"sync"
 
-	"go.mau.fi/libsignal/state/record"
-	"go.mau.fi/whatsmeow/store"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"wabot/internal/transfer"
 )
 
 // The kinds of documents in "sessions".
@@ -195,7 +195,7 @@ func (d *device) fetch(ctx context.Context, refs []value) (map[string]value, err
 		v, ok := rows[ref.ID]
 		if !ok {
 			v = ref
-		} else if v.Kind == kindSession && !decodes(v.Data) {
+		} else if v.Kind == kindSession && transfer.DecodeSession(v.Data) != nil {
 			if err := d.setAside(ctx, v); err != nil {
 				return nil, err
 			}
@@ -225,18 +225,6 @@ func (d *device) values(ctx context.Context, ids []string) (map[string]value, er
 		return err
 	})
 	return rows, err
-}
-
-// decodes reports whether data is a session record. libsignal panics on some that are not.
-func decodes(data []byte) (ok bool) {
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	s := store.SignalProtobufSerializer
-	_, err := record.NewSessionFromBytes(data, s.Session, s.State)
-	return err == nil
 }
 
 // setAside moves a session that does not decode out of the way, so that the retry protocol can
