@@ -28,11 +28,14 @@ type frames struct {
 }
 
 // take reads exactly n bytes.
+// errLeft says that the client is gone.
+var errLeft = errors.New("the client left")
+
 func (f *frames) take(ctx context.Context, n int) ([]byte, error) {
 	for len(f.buffer) < n {
 		kind, data, err := f.conn.Read(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("read from client: %w", err)
+			return nil, fmt.Errorf("read from client: %w: %w", errLeft, err)
 		}
 		if kind != websocket.MessageBinary {
 			return nil, errors.New("read from client: a text message")
@@ -141,7 +144,10 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 		func() ([]byte, error) { return f.read(ctx) },
 		func(b []byte) error { return f.write(ctx, b) })
 	if err != nil {
-		s.recordUnknown(err.Error())
+		// A client may be killed within the handshake.
+		if !errors.Is(err, errLeft) {
+			s.recordUnknown(err.Error())
+		}
 		return
 	}
 
