@@ -2,7 +2,7 @@
 // does for HTTP: FerretDB with its SQLite backend, built once and run in a process of its own,
 // or the server named by MONGO_TEST_URL where that is set. Every test has a database of its own.
 //
-// All traffic goes through a proxy in the test's process, which forwards one command at a time.
+// All traffic goes through a proxy in the test's process, which forwards one command of a database at a time.
 // FerretDB writes what it read before, unlike MongoDB, whose writes of one document are atomic;
 // the proxy makes it keep that promise. FerretDB has no transactions, TTL indexes, partial indexes or
 // logins, it reads a whole collection for every filter but a lone _id, and it forgets
@@ -52,14 +52,14 @@ var shared = sync.OnceValues(func() (*proxy, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read MONGO_TEST_URL: %w", err)
 		}
-		return newProxy(u.Host)
+		return newProxy(newBackend(u.Host))
 	}
 	p, err := launch("")
 	if err != nil {
 		return nil, err
 	}
 	sharedProcess = p
-	return newProxy(p.address)
+	return newProxy(newBackend(p.address))
 })
 
 // New gives the URL of a new, empty database on the server that all tests of this process share,
@@ -116,65 +116,135 @@ func dropAfter(t testing.TB, address string) {
 	})
 }
 
-// Server is a server of one test, which may be made to fail. With MONGO_TEST_URL it is that server
-// behind a proxy of the test's own, so that killing it just makes it unreachable.
-type Server struct {
-	// URL names a new, empty database.
+// Line is a way to a database, which may be made to fail without harm to others on other
+// lines. Tests give each process that shares a database a line of its own.
+type Line struct {
+	// URL names the database.
 	URL string
 
 	t     testing.TB
 	proxy *proxy
-	dir   string
+}
 
+// NewLine gives a line to a new, empty database on the server that all tests of this process share.
+func NewLine(t testing.TB) *Line {
+	t.Helper()
+	p, err := shared()
+	if err != nil {
+		t.Fatalf("mongotest: %v", err)
+	}
+	return lineTo(t, p.backend, New(t))
+}
+
+// Another gives a second line to the same database.
+func (l *Line) Another() *Line {
+	l.t.Helper()
+	return lineTo(l.t, l.proxy.backend, l.URL)
+}
+
+// lineTo makes a line to the database with the address.
+func lineTo(t testing.TB, b *backend, address string) *Line {
+	t.Helper()
+	p, err := newProxy(b)
+	if err != nil {
+		t.Fatalf("mongotest: %v", err)
+	}
+	t.Cleanup(func() {
+		p.setStalled(false)
+		p.listener.Close()
+	})
+	l := &Line{t: t, proxy: p}
+	if address == "" {
+		l.URL = databaseURL(t, p)
+		return l
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatalf("mongotest: %v", err)
+	}
+	u.Host = p.listener.Addr().String()
+	l.URL = u.String()
+	return l
+}
+
+// Stall makes the database accept and never answer, until Resume. What it was asked
+// meanwhile it then carries out, late, as a machine does that was frozen.
+func (l *Line) Stall() { l.proxy.setStalled(true) }
+
+// Resume ends Stall.
+func (l *Line) Resume() { l.proxy.setStalled(false) }
+
+// Break cuts every connection and makes the database unreachable until Mend.
+func (l *Line) Break() { l.proxy.setBroken(true) }
+
+// Mend ends Break.
+func (l *Line) Mend() { l.proxy.setBroken(false) }
+
+// Cut breaks every connection once; new ones work.
+func (l *Line) Cut() { l.proxy.cut() }
+
+// Delay makes every command take that much longer.
+func (l *Line) Delay(d time.Duration) {
+	l.proxy.mu.Lock()
+	l.proxy.delay = d
+	l.proxy.mu.Unlock()
+}
+
+// OnCommand asks fault what to do with each command from now on, by the command's name; nil
+// ends it. It is not asked about the handshakes and heartbeats of connections, and may be called by several
+// connections at once.
+func (l *Line) OnCommand(fault func(command string) Fault) {
+	l.proxy.mu.Lock()
+	l.proxy.fault = fault
+	l.proxy.mu.Unlock()
+}
+
+// Server is a server of one test, with a line to a new, empty database. With MONGO_TEST_URL it is that server, and
+// killing it just makes it unreachable.
+type Server struct {
+	*Line
+
+	dir     string
 	mu      sync.Mutex
 	process *process // nil when killed, or with MONGO_TEST_URL
-	address string
 }
 
 // Start starts a server, and stops it when t ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, dir: t.TempDir()}
+	s := &Server{dir: t.TempDir()}
+	address := ""
 	if external == "" {
 		p, err := launch(s.dir)
 		if err != nil {
 			t.Fatalf("mongotest: %v", err)
 		}
-		s.process, s.address = p, p.address
+		s.process, address = p, p.address
 	} else {
 		u, err := url.Parse(external)
 		if err != nil {
 			t.Fatalf("mongotest: read MONGO_TEST_URL: %v", err)
 		}
-		s.address = u.Host
+		address = u.Host
 	}
-	p, err := newProxy(s.address)
-	if err != nil {
-		t.Fatalf("mongotest: %v", err)
-	}
-	s.proxy = p
-	s.URL = databaseURL(t, p)
-	t.Cleanup(func() {
-		s.Kill()
-		s.proxy.setStalled(false)
-		s.proxy.listener.Close()
-	})
+	s.Line = lineTo(t, newBackend(address), "")
+	t.Cleanup(s.Kill)
 	if external != "" {
 		behind, err := url.Parse(s.URL)
 		if err != nil {
 			t.Fatalf("mongotest: %v", err)
 		}
-		behind.Host = s.address
+		behind.Host = address
 		dropAfter(t, behind.String())
 	}
 	return s
 }
 
-// Kill ends the server at once, as kill -9 does, and cuts its connections.
+// Kill ends the server at once, as kill -9 does, and cuts the connections of its line.
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.proxy.setBackend("")
+	s.proxy.backend.move("")
 	if s.process != nil {
 		s.process.kill()
 		s.process = nil
@@ -182,43 +252,23 @@ func (s *Server) Kill() {
 	s.proxy.cut()
 }
 
-// Restart starts a killed server again, with its data and at its address.
+// Restart starts a killed server again, with its data. Its lines lead there.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if external == "" {
-		p, err := launch(s.dir)
+	if external != "" {
+		u, err := url.Parse(external)
 		if err != nil {
-			s.t.Fatalf("mongotest: restart: %v", err)
+			s.t.Fatalf("mongotest: read MONGO_TEST_URL: %v", err)
 		}
-		s.process, s.address = p, p.address
+		s.proxy.backend.move(u.Host)
+		return
 	}
-	s.proxy.setBackend(s.address)
-}
-
-// Stall makes the server accept and never answer, until Resume. What it was asked
-// meanwhile it then carries out, late, as a machine does that was frozen.
-func (s *Server) Stall() { s.proxy.setStalled(true) }
-
-// Resume ends Stall.
-func (s *Server) Resume() { s.proxy.setStalled(false) }
-
-// Cut breaks every connection once; new ones work.
-func (s *Server) Cut() { s.proxy.cut() }
-
-// Delay makes every command take that much longer.
-func (s *Server) Delay(d time.Duration) {
-	s.proxy.mu.Lock()
-	s.proxy.delay = d
-	s.proxy.mu.Unlock()
-}
-
-// OnCommand asks fault what to do with each command from now on, by the command's name; nil
-// ends it. It is not asked about the handshakes and heartbeats of connections, and may be called by several
-// connections at once.
-func (s *Server) OnCommand(fault func(command string) Fault) {
-	s.proxy.mu.Lock()
-	s.proxy.fault = fault
-	s.proxy.mu.Unlock()
+	p, err := launch(s.dir)
+	if err != nil {
+		s.t.Fatalf("mongotest: restart: %v", err)
+	}
+	s.process = p
+	s.proxy.backend.move(p.address)
 }

@@ -6,30 +6,65 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// proxy stands between clients and a server, and forwards one command at a time with its answer.
-// That gives every command the atomicity that MongoDB promises for a document and that
-// FerretDB's updates (a read, then a write) lack.
+// backend is a server as its proxies see it.
+type backend struct {
+	mu      sync.Mutex
+	address string                 // empty: down
+	turns   map[string]*sync.Mutex // by database
+}
+
+func newBackend(address string) *backend {
+	return &backend{address: address, turns: make(map[string]*sync.Mutex)}
+}
+
+func (b *backend) at() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.address
+}
+
+func (b *backend) move(address string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.address = address
+}
+
+// turn is held in a database from a command until its answer.
+func (b *backend) turn(database string) *sync.Mutex {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.turns[database] == nil {
+		b.turns[database] = new(sync.Mutex)
+	}
+	return b.turns[database]
+}
+
+// proxy stands between clients and a server, and forwards one command of a database at a time,
+// with its answer. That gives every command the atomicity that MongoDB promises for a
+// document and that FerretDB's updates (a read, then a write) lack.
 type proxy struct {
 	listener net.Listener
-	turn     sync.Mutex // held from a command until its answer
+	backend  *backend
 
 	mu      sync.Mutex
-	backend string // empty: down
-	conns   map[net.Conn]bool
+	broken  bool
+	conns   map[net.Conn]bool // of clients
 	stalled bool
 	delay   time.Duration
 	fault   func(command string) Fault
 	wake    chan struct{} // closed and replaced when stalled ends
 }
 
-func newProxy(backend string) (*proxy, error) {
+func newProxy(b *backend) (*proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: l, backend: backend, conns: make(map[net.Conn]bool), wake: make(chan struct{})}
+	p := &proxy{listener: l, backend: b, conns: make(map[net.Conn]bool), wake: make(chan struct{})}
 	go p.accept()
 	return p, nil
 }
@@ -44,11 +79,14 @@ func (p *proxy) accept() {
 	}
 }
 
-// track keeps conn to be cut, until the returned function.
+// track keeps a client's connection to be cut, until the returned function.
 func (p *proxy) track(conn net.Conn) func() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken {
+		conn.Close()
+	}
 	p.conns[conn] = true
-	p.mu.Unlock()
 	return func() {
 		conn.Close()
 		p.mu.Lock()
@@ -57,6 +95,8 @@ func (p *proxy) track(conn net.Conn) func() {
 	}
 }
 
+// cut ends the clients' connections. Those to the server end once it has done what it was asked: it
+// must not be at work when the next command comes.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,10 +105,13 @@ func (p *proxy) cut() {
 	}
 }
 
-func (p *proxy) setBackend(address string) {
+func (p *proxy) setBroken(on bool) {
 	p.mu.Lock()
-	p.backend = address
+	p.broken = on
 	p.mu.Unlock()
+	if on {
+		p.cut()
+	}
 }
 
 func (p *proxy) setStalled(on bool) {
@@ -93,7 +136,7 @@ func (p *proxy) pass(command string) Fault {
 	delay, hook := p.delay, p.fault
 	p.mu.Unlock()
 	time.Sleep(delay)
-	if hook == nil || command == "hello" || command == "isMaster" || command == "ismaster" {
+	if hook == nil || isHello(command) {
 		return None
 	}
 	return hook(command)
@@ -101,23 +144,22 @@ func (p *proxy) pass(command string) Fault {
 
 func (p *proxy) serve(client net.Conn) {
 	defer p.track(client)()
-	p.mu.Lock()
-	backend := p.backend
-	p.mu.Unlock()
-	if backend == "" {
+	address := p.backend.at()
+	if address == "" {
 		return
 	}
-	server, err := net.Dial("tcp", backend)
+	server, err := net.Dial("tcp", address)
 	if err != nil {
 		return
 	}
-	defer p.track(server)()
+	defer server.Close()
 	for {
 		request, err := readMessage(client)
-		if err != nil {
+		if err != nil || p.backend.at() != address {
 			return
 		}
-		fault := p.pass(commandName(request))
+		command, database := commandOf(request)
+		fault := p.pass(command)
 		if fault == CutBefore {
 			return
 		}
@@ -125,7 +167,7 @@ func (p *proxy) serve(client net.Conn) {
 			io.Copy(io.Discard, client)
 			return
 		}
-		answer, err := p.exchange(server, request)
+		answer, err := p.exchange(server, request, command, database)
 		if err != nil || fault == CutAfter {
 			return
 		}
@@ -135,9 +177,13 @@ func (p *proxy) serve(client net.Conn) {
 	}
 }
 
-func (p *proxy) exchange(server net.Conn, request []byte) ([]byte, error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
+func (p *proxy) exchange(server net.Conn, request []byte, command, database string) ([]byte, error) {
+	// A heartbeat waits for nobody.
+	if !isHello(command) {
+		turn := p.backend.turn(database)
+		turn.Lock()
+		defer turn.Unlock()
+	}
 	if _, err := server.Write(request); err != nil {
 		return nil, err
 	}
@@ -160,18 +206,21 @@ func readMessage(r io.Reader) ([]byte, error) {
 	return message, err
 }
 
-// commandName is the name of the first element of an OP_MSG's body, which names the command. The
-// first message of a connection is an OP_QUERY, always a hello.
-func commandName(message []byte) string {
-	const opMsg, nameAt = 2013, 16 + 4 + 1 + 4 + 1 // header, flags, section kind, length, element type
-	if len(message) < nameAt || binary.LittleEndian.Uint32(message[12:]) != opMsg {
-		return "hello"
+// commandOf is the name of the command in an OP_MSG, which is that of its body's first element, and
+// the database that it is for. The first message of a connection is an OP_QUERY, always a hello.
+func commandOf(message []byte) (name, database string) {
+	const opMsg, body = 2013, 16 + 4 + 1 // header, flags, section kind
+	if len(message) < body || binary.LittleEndian.Uint32(message[12:]) != opMsg {
+		return "hello", ""
 	}
-	name := message[nameAt:]
-	for i, b := range name {
-		if b == 0 {
-			return string(name[:i])
-		}
+	first, err := bson.Raw(message[body:]).IndexErr(0)
+	if err != nil {
+		return "", ""
 	}
-	return ""
+	database, _ = bson.Raw(message[body:]).Lookup("$db").StringValueOK()
+	return first.Key(), database
+}
+
+func isHello(command string) bool {
+	return command == "hello" || command == "isMaster" || command == "ismaster"
 }
