@@ -27,10 +27,10 @@ type frames struct {
 	buffer []byte
 }
 
-// take reads exactly n bytes.
 // errLeft says that the client is gone.
 var errLeft = errors.New("the client left")
 
+// take reads exactly n bytes.
 func (f *frames) take(ctx context.Context, n int) ([]byte, error) {
 	for len(f.buffer) < n {
 		kind, data, err := f.conn.Read(ctx)
@@ -83,7 +83,7 @@ func (f *frames) write(ctx context.Context, payload []byte) error {
 	}
 	frame := append([]byte{byte(n >> 16), byte(n >> 8), byte(n)}, payload...)
 	if err := f.conn.Write(ctx, websocket.MessageBinary, frame); err != nil {
-		return fmt.Errorf("write to client: %w", err)
+		return fmt.Errorf("write to client: %w: %w", errLeft, err)
 	}
 	return nil
 }
