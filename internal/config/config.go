@@ -101,7 +101,8 @@ const (
 
 // Load reads the settings from the environment and from the .env file at path. The environment
 // wins: an option that it sets, under whichever of its names, is not looked up in the file. The
-// file may be missing. The warnings, one sentence each, name what the file sets in vain.
+// file may be missing. The warnings, one sentence each, name what the file sets in vain and which
+// values work but are unwise.
 // The error joins every problem found, as Read's does.
 func Load(getenv func(string) string, path string) (Config, []string, error) {
 	text, err := os.ReadFile(path)
@@ -112,8 +113,25 @@ func Load(getenv func(string) string, path string) (Config, []string, error) {
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("%s:%w", path, err)
 	}
-	c, err := Read(layered(getenv, file))
-	return c, unknown(path, file), err
+	env := layered(getenv, file)
+	c, err := Read(env)
+	return c, append(unknown(path, file), unwise(env)...), err
+}
+
+// unwise warns of values that work.
+func unwise(getenv func(string) string) (warnings []string) {
+	for o := range all() {
+		if o.warn == nil {
+			continue
+		}
+		// What cannot be looked up is Read's to report.
+		if name, value, err := o.lookup(getenv); err == nil && value != "" {
+			if w := o.warn(value); w != "" {
+				warnings = append(warnings, name+" "+w)
+			}
+		}
+	}
+	return warnings
 }
 
 // layered looks an option up in the file only where getenv has none of its names.

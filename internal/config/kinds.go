@@ -158,6 +158,33 @@ func token(at func(*Config) *Secret) func(*Config, string) error {
 	}
 }
 
+// withPassword gives a password to the user of a MongoDB URL who has none.
+func withPassword(mongoURL Secret, password string) Secret {
+	scheme, rest, _ := strings.Cut(mongoURL.Reveal(), "://")
+	// By hand, as several hosts with ports are no URL to net/url.
+	authority := len(rest)
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority = i
+	}
+	at := strings.LastIndexByte(rest[:authority], '@')
+	if at <= 0 || strings.Contains(rest[:at], ":") {
+		return mongoURL
+	}
+	// UserPassword escapes what url.QueryEscape would write as a plus sign.
+	escaped := strings.TrimPrefix(url.UserPassword("", password).String(), ":")
+	return NewSecret(scheme + "://" + rest[:at] + ":" + escaped + rest[at:])
+}
+
+// exampleOf warns of a password that stands in .env.example.
+func exampleOf(example string) func(string) string {
+	return func(value string) string {
+		if value != example {
+			return ""
+		}
+		return "is the one of the example, which everybody knows; choose one of your own, see the README on changing the database's passwords"
+	}
+}
+
 func key32(at func(*Config) *[]byte) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		key, err := hex.DecodeString(value)

@@ -23,6 +23,8 @@ type option struct {
 	read func(c *Config, value string) error
 	// needed says, after all else was read, why the option must be set and how, or "".
 	needed func(c Config) string
+	// warn says what is unwise about a value that works, or "".
+	warn func(value string) string
 }
 
 const fileSuffix = "_FILE"
@@ -155,6 +157,22 @@ var sections = []section{
 			},
 		},
 		{
+			// After MONGO_URL, into which it goes.
+			name: "MONGO_PASSWORD", secret: true, example: "change-this-password",
+			means: "The password of the user that MONGO_URL names without one. docker-compose.yml makes the user wabot with it when MongoDB starts for the first time; \"wabot init\" writes a random one.",
+			read: func(c *Config, value string) error {
+				c.Store.MongoURL = withPassword(c.Store.MongoURL, value)
+				return nil
+			},
+			warn: exampleOf("change-this-password"),
+		},
+		{
+			name: "MONGO_ROOT_PASSWORD", example: "change-this-root-password",
+			means: "For docker-compose.yml alone, which makes MongoDB's root with it: for backups and repairs. wabot does not use it.",
+			read:  func(*Config, string) error { return nil },
+			warn:  exampleOf("change-this-root-password"),
+		},
+		{
 			name: "MONGO_WAIT", def: "60s",
 			means: "How long to wait for MongoDB at start before giving up.",
 			read:  duration(func(c *Config) *time.Duration { return &c.Store.MongoWait }),
@@ -187,6 +205,11 @@ var sections = []section{
 			name: "WABOT_CONTAINER", def: "False", tests: true,
 			means: "Set by the container image, in which the page listens on every address and the published port decides who reaches it: HTTP_TOKEN is then not needed.",
 			read:  boolean(func(c *Config) *bool { return &c.HTTP.Container }),
+		},
+		{
+			name: "HTTP_PORT", def: "3000",
+			means: "For docker-compose.yml alone: the port of this machine at which the page is published, on 127.0.0.1. For docker-compose up --scale app=2, one for each: 3000-3001.",
+			read:  func(*Config, string) error { return nil },
 		},
 	}},
 	{"Logs", []option{

@@ -66,7 +66,8 @@ func TestExampleReadsBack(t *testing.T) {
 	text = strings.Replace(text, "\nOPENAI_API_KEY=\n", "\nOPENAI_API_KEY=sk-1\n", 1)
 	text = regexp.MustCompile(`(?m)^# ([A-Z_]+=)`).ReplaceAllString(text, "$1")
 	got, warnings, err := Load(empty, write(t, ".env", text))
-	if err != nil || len(warnings) > 0 {
+	// Of the passwords of the example it warns.
+	if err != nil || len(warnings) != 2 {
 		t.Fatal(err, warnings)
 	}
 	want, err := Read(environment{"OPENAI_API_KEY": "sk-1"}.get)
