@@ -27,7 +27,7 @@ import (
 func wabot() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdout: os.Stdout, Stderr: os.Stderr}
+	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if at := os.Getenv("KILL_AT"); at != "" {
 		p.Around = func(s app.Store) app.Store { return deadly{s, at} }
 	}

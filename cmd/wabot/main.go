@@ -19,6 +19,7 @@ func main() {
 		Args:   os.Args[1:],
 		Getenv: os.Getenv,
 		Dotenv: ".env",
+		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 	})

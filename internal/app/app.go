@@ -34,6 +34,8 @@ type Process struct {
 	// Dotenv is the path of the .env file; it may be missing.
 	Dotenv         string
 	Stdout, Stderr io.Writer
+	// Stdin answers what a command asks; nil answers nothing.
+	Stdin io.Reader
 	// WhatsApp dials WhatsApp, nil for the ordinary ways, HTTPS_PROXY included.
 	WhatsApp *http.Client
 	// Watch, if set, is told of each change of the link to WhatsApp.
@@ -55,6 +57,7 @@ func commands() []command {
 	return []command{
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
+		{"session", "copy, list, show, verify or delete what a store keeps; wabot session help says how", session},
 		{"version", "print the version", printVersion},
 		{"help", "print this text", help},
 	}
@@ -147,6 +150,9 @@ func run(ctx context.Context, p Process, args []string) error {
 			if ctx.Err() != nil {
 				return nil
 			}
+			return err
+		}
+		if err := ownSession(ctx, p, cfg.Store, store, log); err != nil {
 			return err
 		}
 		site.become(web.Starting)

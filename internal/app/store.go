@@ -13,6 +13,7 @@ import (
 	"wabot/internal/inbox"
 	"wabot/internal/mongostore"
 	"wabot/internal/sqlitestore"
+	"wabot/internal/transfer"
 	"wabot/internal/whatsapp"
 )
 
@@ -20,7 +21,7 @@ import (
 // drive the device.
 type Store interface {
 	inbox.Store
-	whatsapp.Notes
+	transfer.Store
 	Devices() whatsapp.Devices
 	// Lead waits until this process alone may drive the device. It calls standby with the
 	// name of each other process that it waits for.
@@ -30,6 +31,8 @@ type Store interface {
 	Hold(ctx context.Context) error
 	// Leading asks whether the right is still this process's.
 	Leading(ctx context.Context) bool
+	// Problems looks for damage beyond what the rows show, and gives a sentence for each.
+	Problems(ctx context.Context) ([]string, error)
 	// Close gives the right back and closes the store. Calls after the first do nothing.
 	Close() error
 }

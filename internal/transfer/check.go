@@ -15,27 +15,34 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Check reads a whole store and returns, beside the summary, what is wrong with it, one sentence for each. Addresses
-// and contents are not part of the sentences.
-func Check(ctx context.Context, s Store) (Summary, []string, error) {
-	sum, c := Summary{}, checker{versions: map[string]bool{}}
-	err := s.Rows(ctx, func(r Row) error {
-		if err := c.check(r); err != nil {
-			c.wrong = append(c.wrong, fmt.Sprintf("%s %d: %v", r.Kind(), sum[r.Kind()].Count+1, err))
+// Report is what Check has found in a store.
+type Report struct {
+	Device *Device // nil where there is none
+	Rows   Summary
+	// Wrong has a sentence for each row that is not as it must be. Addresses and contents are not part of them.
+	Wrong []string
+}
+
+// Check reads a whole store.
+func Check(ctx context.Context, s Store) (Report, error) {
+	r := Report{Rows: Summary{}}
+	c := checker{versions: map[string]bool{}}
+	err := s.Rows(ctx, func(row Row) error {
+		if d, ok := row.(Device); ok {
+			r.Device = &d
 		}
-		return sum.add(r)
+		if err := c.check(row); err != nil {
+			r.Wrong = append(r.Wrong, fmt.Sprintf("%s %d: %v", row.Kind(), r.Rows[row.Kind()].Count+1, err))
+		}
+		return r.Rows.add(row)
 	})
-	if err == nil && sum[KindDevice].Count == 0 && sum[KindSession].Count > 0 {
-		c.wrong = append(c.wrong, "there are sessions and no device")
-	}
-	return sum, c.wrong, err
+	return r, err
 }
 
 // checker remembers what later rows are checked against.
 type checker struct {
 	versions map[string]bool
 	last     int64 // pre-key
-	wrong    []string
 }
 
 func (c *checker) check(r Row) error {

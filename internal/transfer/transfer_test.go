@@ -265,9 +265,9 @@ func TestThereAndBack(t *testing.T) {
 				t.Errorf("the target after the copy: %v", err)
 			}
 			for _, p := range []place{a, b} {
-				_, wrong, err := transfer.Check(t.Context(), p.end())
+				report, err := transfer.Check(t.Context(), p.end())
 				// The sender keys of the test are random.
-				wrong = slices.DeleteFunc(wrong, func(s string) bool { return strings.HasPrefix(s, "sender key") })
+				wrong := slices.DeleteFunc(report.Wrong, func(s string) bool { return strings.HasPrefix(s, "sender key") })
 				if err != nil || len(wrong) > 0 {
 					t.Errorf("the %s store: %q, %v", p.name, wrong, err)
 				}
@@ -295,7 +295,7 @@ func TestTheCopyGoesOn(t *testing.T) {
 		t.Run("from "+a.name, func(t *testing.T) {
 			ctx := t.Context()
 			fill(t, a, 2, 9)
-			_, c := a.open()
+			s, c := a.open()
 			d, err := c.GetFirstDevice(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -377,7 +377,7 @@ func TestTheCopyGoesOn(t *testing.T) {
 			if after, err := other.Depth(ctx); err != nil || after != depth {
 				t.Errorf("%d messages wait after the redelivery, %d before (%v)", after, depth, err)
 			}
-			s, _ := a.open()
+			s, _ = a.open()
 			want := drain(s)
 			now = noon.Add(24 * time.Hour)
 			if got := drain(other); !reflect.DeepEqual(got, want) {
@@ -578,7 +578,7 @@ func (f forgetful) PutRows(ctx context.Context, rows []transfer.Row) error {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	s := file(t).end()
-	_, wrong, err := transfer.Check(t.Context(), listed{s.Store, []transfer.Row{
+	report, err := transfer.Check(t.Context(), listed{s.Store, []transfer.Row{
 		transfer.Device{JID: "1@s.whatsapp.net"},
 		transfer.Identity{Address: "1:0", Key: make([]byte, 31)},
 		transfer.Session{Address: "1:0", Record: []byte("{")},
@@ -589,8 +589,8 @@ func TestCheck(t *testing.T) {
 		transfer.Turn{},
 		transfer.Waiting{Message: transfer.Message{JSON: "{"}},
 	}})
-	if err != nil || len(wrong) != 7 {
-		t.Errorf("%d found: %q, %v", len(wrong), wrong, err)
+	if err != nil || len(report.Wrong) != 7 {
+		t.Errorf("%d found: %q, %v", len(report.Wrong), report.Wrong, err)
 	}
 }
 

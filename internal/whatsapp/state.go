@@ -134,6 +134,18 @@ func (c *Client) note(ctx context.Context, key string, v any) (bool, error) {
 	return true, nil
 }
 
+// LastOnline is when the device that the notes belong to was last logged in; zero if it never was.
+func LastOnline(ctx context.Context, n Notes) (at time.Time, err error) {
+	raw, err := n.Note(ctx, noteConnected)
+	if err == nil && raw != nil {
+		err = json.Unmarshal(raw, &at)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read when the device was last online: %w", err)
+	}
+	return at, nil
+}
+
 // setNote stores v, and only logs an error: a note is a convenience to the next start.
 func (c *Client) setNote(ctx context.Context, key string, v any) {
 	raw, err := json.Marshal(v)
