@@ -135,6 +135,38 @@ func TestSessionMovesBetweenStores(t *testing.T) {
 		t.Errorf("delete: exit code %d\n%s", code, output)
 	}
 	prints(0, []string{"none is linked"}, "session", "list")
+	do(w.start())
+	do(w.says(ctx, `No device is linked in the file store. The mongo store's was moved to a file store.*SESSION_DIR`))
+	do(w.stop())
+}
+
+// The file store that is chosen and empty tells of the device in MongoDB.
+func TestSessionInTheStoreThatIsNotChosen(t *testing.T) {
+	t.Parallel()
+	binary, err := exec.LookPath("wabot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := withPatience(t)
+	w, err := newWorld(binary, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.close)
+	w.env = []string{"MONGO_URL=" + mongotest.New(t)}
+	for _, step := range []func() error{
+		func() error { return w.pair(ctx, "MONGO_ENABLED=True") },
+		w.stop,
+		func() error { return w.start() },
+		func() error {
+			return w.says(ctx, `No device is linked in the file store, but the mongo store.*\n +wabot session copy --from mongo --to file`)
+		},
+		w.stop,
+	} {
+		if err := step(); err != nil {
+			t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
+		}
+	}
 }
 
 func TestSessionUsage(t *testing.T) {

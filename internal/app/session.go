@@ -345,18 +345,24 @@ func ownSession(ctx context.Context, p Process, cfg config.Store, store Store, l
 	defer cancel()
 	here, there := transfer.File, transfer.Mongo
 	var has bool
+	var moved []byte
 	var err error
 	switch {
 	case cfg.Mongo:
 		here, there = there, here
-		has, err = sqlitestore.HasDevice(ctx, cfg.SessionDir)
+		has, moved, err = sqlitestore.Peek(ctx, cfg.SessionDir, transfer.MarkMoved)
 	case cfg.MongoURL.Reveal() != "":
-		has, err = mongostore.HasDevice(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Timeout: closing})
+		has, moved, err = mongostore.Peek(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Timeout: closing}, transfer.MarkMoved)
 	}
 	if err != nil {
 		log.Debug("the store that is not in use cannot be looked into", "store", there, "err", err)
 	}
-	if has {
+	setting := map[string]string{transfer.File: "SESSION_DIR", transfer.Mongo: "MONGO_URL"}[here]
+	switch {
+	case has && moved != nil:
+		fmt.Fprintf(p.Stdout, "No device is linked in the %s store. The %s store's was moved to a %s store: if it was not unlinked or deleted since, check that %s still names that one before you link anew.\n",
+			here, there, here, setting)
+	case has:
 		fmt.Fprintf(p.Stdout, "No device is linked in the %s store, but the %s store, which MONGO_ENABLED does not choose, holds one. To go on with it without a new QR code, stop wabot and run\n  wabot session copy --from %s --to %s\n",
 			here, there, there, here)
 	}

@@ -408,7 +408,7 @@ func (w *writer) add(ctx context.Context, r transfer.Row) error {
 	case transfer.LID:
 		w.put(s.lidMap, lidRow{LID: r.LID, PN: r.PN})
 	case transfer.Note:
-		w.put(s.meta, note{ID: "note/" + r.Key, Value: r.Value})
+		w.put(s.meta, note{ID: "note/" + r.Key, Value: append([]byte{}, r.Value...)}) // never null, which is no note
 	case transfer.Turn:
 		return w.turn(ctx, r)
 	case transfer.Waiting:
@@ -563,17 +563,22 @@ func (s *Store) Problems(ctx context.Context) (all []string, err error) {
 	return all, err
 }
 
-// HasDevice looks whether the database holds a device, and changes nothing. It takes no longer than the
-// timeout in o, and does not wait.
-func HasDevice(ctx context.Context, o Options) (bool, error) {
+// Peek looks whether the database holds a device, and what the note under key says; nil where there is none. It
+// changes nothing, and takes no longer than the timeout in o for each of its commands.
+func Peek(ctx context.Context, o Options, key string) (has bool, value []byte, err error) {
 	s := &Store{}
 	if err := s.connect(ctx, o); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	defer s.client.Disconnect(context.WithoutCancel(ctx))
-	n, err := s.client.Database(databaseName(o.URL)).Collection("sessions").CountDocuments(ctx, bson.D{field("kind", kindDevice)}, options.Count().SetLimit(1))
-	if err != nil {
-		return false, wrapOutage("look for a device", err)
+	db := s.client.Database(databaseName(o.URL))
+	devices, err := db.Collection("sessions").CountDocuments(ctx, bson.D{field("kind", kindDevice)}, options.Count().SetLimit(1))
+	var n note
+	if err == nil {
+		err = found(db.Collection("meta").FindOne(ctx, byID("note/"+key)).Decode(&n))
 	}
-	return n > 0, nil
+	if err != nil {
+		return false, nil, wrapOutage("look into the database", err)
+	}
+	return devices > 0, n.Value, nil
 }

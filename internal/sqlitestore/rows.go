@@ -414,25 +414,24 @@ func (s *Store) Problems(ctx context.Context) (all []string, err error) {
 	return all, nil
 }
 
-// HasDevice looks whether the file store in dir holds a device, and changes nothing: the store need not be
-// there, and another process may have it open.
-func HasDevice(ctx context.Context, dir string) (bool, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return false, fmt.Errorf("find the session directory: %w", err)
+// Peek looks whether the file store in dir holds a device, and what the note under key says; nil where
+// there is none. It changes nothing: the store need not be there, and another process may have it open.
+func Peek(ctx context.Context, dir, key string) (device bool, note []byte, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return false, nil, fmt.Errorf("find the session directory: %w", err)
 	}
 	path := filepath.Join(dir, File)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, nil, nil
 	}
 	db, err := open(path, true, 1)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	defer db.Close()
-	var has bool
-	if err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM whatsmeow_device)`).Scan(&has); err != nil {
-		return false, fmt.Errorf("look into %s: %w", path, err)
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM whatsmeow_device), (SELECT value FROM notes WHERE key = ?)`, key).Scan(&device, &note)
+	if err != nil {
+		return false, nil, fmt.Errorf("look into %s: %w", path, err)
 	}
-	return has, nil
+	return device, note, nil
 }

@@ -69,9 +69,11 @@ const (
 // marks begins the keys of the notes that are about the store and not of what it holds.
 const marks = "transfer."
 
+// MarkMoved is the key of the mark on a store whose session went on elsewhere.
+const MarkMoved = marks + "moved"
+
 const (
 	markArriving = marks + "arriving" // a copy into this store has not ended
-	markMoved    = marks + "moved"    // what this store holds went on elsewhere
 	markCame     = marks + "came"     // the copy by which this store got what it holds
 )
 
@@ -116,7 +118,7 @@ func Usable(ctx context.Context, s Notes) error {
 		return Refusal(fmt.Sprintf("a copy from the %s store into this %s store was cut short and left it incomplete: run `wabot session copy --from %s --to %s` again, or `wabot session delete --store %s` to empty it",
 			m.From, m.To, m.From, m.To, m.To))
 	}
-	m, moved, err := readMark(ctx, s, markMoved)
+	m, moved, err := readMark(ctx, s, MarkMoved)
 	if err != nil || !moved {
 		return err
 	}
@@ -150,7 +152,7 @@ func Copy(ctx context.Context, from, to End, replace bool) (Summary, error) {
 	if err := setMark(ctx, to, markArriving, m); err != nil {
 		return nil, fmt.Errorf("mark the %s store as incomplete: %w", to.Name, err)
 	}
-	for _, old := range []string{markMoved, markCame} {
+	for _, old := range []string{MarkMoved, markCame} {
 		if err := to.SetNote(ctx, old, nil); err != nil {
 			return nil, fmt.Errorf("take an old mark off the %s store: %w", to.Name, err)
 		}
@@ -173,7 +175,7 @@ func Copy(ctx context.Context, from, to End, replace bool) (Summary, error) {
 	if err := setMark(ctx, to, markCame, m); err != nil {
 		return nil, fmt.Errorf("mark where the %s store's session came from: %w", to.Name, err)
 	}
-	if err := setMark(ctx, from, markMoved, m); err != nil {
+	if err := setMark(ctx, from, MarkMoved, m); err != nil {
 		return nil, fmt.Errorf("mark the %s store as moved: %w", from.Name, err)
 	}
 	if err := to.SetNote(ctx, markArriving, nil); err != nil {
@@ -188,7 +190,7 @@ func agree(ctx context.Context, from, to End, replace bool) (mark, error) {
 	if err != nil {
 		return mark{}, err
 	}
-	gone, moved, err := readMark(ctx, from, markMoved)
+	gone, moved, err := readMark(ctx, from, MarkMoved)
 	if err != nil {
 		return mark{}, err
 	}
@@ -215,7 +217,7 @@ func agree(ctx context.Context, from, to End, replace bool) (mark, error) {
 	if !has {
 		return next, nil
 	}
-	stale, moved, err := readMark(ctx, to, markMoved)
+	stale, moved, err := readMark(ctx, to, MarkMoved)
 	if err != nil {
 		return mark{}, err
 	}
@@ -350,7 +352,7 @@ func Forget(ctx context.Context, s Store) error {
 	if err := s.Clear(ctx); err != nil {
 		return err
 	}
-	for _, key := range []string{markCame, markMoved, markArriving} {
+	for _, key := range []string{markCame, MarkMoved, markArriving} {
 		if err := s.SetNote(ctx, key, nil); err != nil {
 			return err
 		}
