@@ -295,7 +295,7 @@ func TestTheCopyGoesOn(t *testing.T) {
 		t.Run("from "+a.name, func(t *testing.T) {
 			ctx := t.Context()
 			fill(t, a, 2, 9)
-			s, c := a.open()
+			_, c := a.open()
 			d, err := c.GetFirstDevice(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -377,7 +377,7 @@ func TestTheCopyGoesOn(t *testing.T) {
 			if after, err := other.Depth(ctx); err != nil || after != depth {
 				t.Errorf("%d messages wait after the redelivery, %d before (%v)", after, depth, err)
 			}
-			s, _ = a.open()
+			s, _ := a.open()
 			want := drain(s)
 			now = noon.Add(24 * time.Hour)
 			if got := drain(other); !reflect.DeepEqual(got, want) {
