@@ -22,6 +22,7 @@ func random(t *testing.T, b *box) {
 		p := &pair{T: rt, b: b, model: new(Memory), prefix: fmt.Sprint(run, ".")}
 		// Runs follow each other on one store; time goes on.
 		p.now = at(float64(run) * 1e6)
+		p.empty(rt)
 		rt.Repeat(map[string]func(*rapid.T){
 			"put":     p.put,
 			"again":   p.again,
@@ -36,6 +37,21 @@ func random(t *testing.T, b *box) {
 		})
 		p.drain(rt)
 	})
+}
+
+// empty answers what a run that was given up has left in the store.
+func (p *pair) empty(t *rapid.T) {
+	ctx := p.b.t.Context()
+	err := p.b.Release(ctx)
+	for err == nil {
+		var turn chat.Turn
+		if turn, err = p.b.Claim(ctx, p.now, p.now.Add(time.Second)); err == nil {
+			err = p.b.Finish(ctx, turn, p.now)
+		}
+	}
+	if !errors.Is(err, inbox.ErrEmpty) {
+		t.Fatalf("empty the store: %v", err)
+	}
 }
 
 // pair is a store and its model, and the turns claimed from both.
