@@ -56,6 +56,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
+		{"init", "write .env with random passwords, and ask for the model's key", initialize},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
 		{"session", "copy, list, show, verify or delete what a store keeps; wabot session help says how", session},
 		{"version", "print the version", printVersion},
@@ -262,8 +263,15 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// stamp is the version where the linker is told one, as for the container image, in which there is no
+// repository to take it from.
+var stamp string
+
 // version is the version that the build stamped on the binary.
 func version() string {
+	if stamp != "" {
+		return stamp
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
