@@ -22,14 +22,14 @@ import (
 
 // initialize writes the .env file: the example with random passwords and the model's key. It
 // never touches one that is there, as the database's users have the passwords in it.
-func initialize(_ context.Context, p Process, args []string) error {
+func initialize(ctx context.Context, p Process, args []string) error {
 	if err := noArguments(args); err != nil {
 		return err
 	}
 	if _, err := os.Lstat(p.Dotenv); err == nil {
 		return &configError{fmt.Errorf("%s is there already and is left as it is; move it away to write a new one", p.Dotenv)}
 	}
-	key, err := askKey(p)
+	key, err := askKey(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func initialize(_ context.Context, p Process, args []string) error {
 
 // askKey asks for the model's key until it is one. At a terminal it is not shown; elsewhere it is a line
 // of the input. It is empty where there is none yet.
-func askKey(p Process) (string, error) {
+func askKey(ctx context.Context, p Process) (string, error) {
 	var in io.Reader = strings.NewReader("")
 	if p.Stdin != nil {
 		in = p.Stdin
@@ -71,9 +71,7 @@ func askKey(p Process) (string, error) {
 		var line string
 		var err error
 		if ok {
-			var b []byte
-			b, err = term.ReadPassword(int(terminal.Fd()))
-			line = string(b)
+			line, err = readHidden(ctx, int(terminal.Fd()))
 			fmt.Fprintln(p.Stdout)
 		} else if line, err = bufio.NewReader(in).ReadString('\n'); err != nil {
 			fmt.Fprintln(p.Stdout)
@@ -90,6 +88,30 @@ func askKey(p Process) (string, error) {
 			return key, problem
 		}
 		fmt.Fprintln(p.Stdout, problem)
+	}
+}
+
+// readHidden reads a line from a terminal that does not show it, and shows again what is typed however
+// it ends.
+func readHidden(ctx context.Context, terminal int) (string, error) {
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return "", err
+	}
+	type result struct {
+		line []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		line, err := term.ReadPassword(terminal)
+		read <- result{line, err}
+	}()
+	select {
+	case r := <-read:
+		return string(r.line), r.err
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), term.Restore(terminal, before))
 	}
 }
 
