@@ -40,11 +40,21 @@ func Read(output string) (string, error) {
 	if !finished(code) {
 		return "", ErrNone
 	}
-	bitmap, err := gozxing.NewBinaryBitmapFromImage(picture(code))
+	// In one code of a hundred the reader takes something else for a corner, where a camera, which never
+	// sees the same picture twice, would look again. So it then looks at the bare modules.
+	text, err := decode(picture(code, 2), nil)
+	if err != nil {
+		text, err = decode(picture(code, 0), map[gozxing.DecodeHintType]any{gozxing.DecodeHintType_PURE_BARCODE: true})
+	}
+	return text, err
+}
+
+func decode(img image.Image, hints map[gozxing.DecodeHintType]any) (string, error) {
+	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
 	if err != nil {
 		return "", err
 	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+	result, err := qrcode.NewQRCodeReader().Decode(bitmap, hints)
 	if err != nil {
 		return "", err
 	}
@@ -56,12 +66,13 @@ func finished(code []string) bool {
 	return len(code) > 0 && 2*len(code) >= utf8.RuneCountInString(code[0])
 }
 
-// picture draws a code, white on black.
-func picture(code []string) image.Image {
-	img := image.NewGray(image.Rect(0, 0, (utf8.RuneCountInString(code[0])+4)*module, (2*len(code)+4)*module))
+// picture draws a code, white on black, with so many black modules around it.
+func picture(code []string, around int) image.Image {
+	size := (utf8.RuneCountInString(code[0]) + 2*around) * module
+	img := image.NewGray(image.Rect(0, 0, size, size))
 	light := image.NewUniform(color.White)
 	for row, line := range code {
-		x, y := 2*module, (2*row+2)*module
+		x, y := around*module, (2*row+around)*module
 		for _, r := range line {
 			if r == '▀' || r == '█' {
 				draw.Draw(img, image.Rect(x, y, x+module, y+module), light, image.Point{}, draw.Src)

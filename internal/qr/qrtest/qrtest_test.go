@@ -2,12 +2,32 @@ package qrtest
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"wabot/internal/qr"
 )
+
+// Pairing texts of every look are read: they are random, and tests pair often.
+func TestReadReadsAll(t *testing.T) {
+	t.Parallel()
+	random := rand.NewChaCha8([32]byte{1})
+	for n := range 300 {
+		raw := make([]byte, 165)
+		random.Read(raw)
+		text := "2@" + base64.StdEncoding.EncodeToString(raw)
+		var b bytes.Buffer
+		if err := qr.Write(&b, text, qr.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Read(b.String()); err != nil || got != text {
+			t.Errorf("code %d: Read = %q, %v", n, got, err)
+		}
+	}
+}
 
 func TestReadTakesTheLastWholeCode(t *testing.T) {
 	t.Parallel()
