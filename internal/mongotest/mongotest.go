@@ -2,7 +2,7 @@
 // does for HTTP: FerretDB with its SQLite backend, built once and run in a process of its own,
 // or the server named by MONGO_TEST_URL where that is set. Every test has a database of its own.
 //
-// All traffic goes through a proxy in the test's process, which forwards one command of a database at a time.
+// All traffic goes through a proxy in the test's process, which forwards one command of a collection at a time.
 // FerretDB writes what it read before, unlike MongoDB, whose writes of one document are atomic;
 // the proxy makes it keep that promise. FerretDB has no transactions, TTL indexes, partial indexes or
 // logins, it reads a whole collection for every filter but a lone _id, and it forgets

@@ -14,7 +14,7 @@ import (
 type backend struct {
 	mu      sync.Mutex
 	address string                 // empty: down
-	turns   map[string]*sync.Mutex // by database
+	turns   map[string]*sync.Mutex // by database and collection
 }
 
 func newBackend(address string) *backend {
@@ -33,17 +33,17 @@ func (b *backend) move(address string) {
 	b.address = address
 }
 
-// turn is held in a database from a command until its answer.
-func (b *backend) turn(database string) *sync.Mutex {
+// turn is held in a collection from a command until its answer.
+func (b *backend) turn(collection string) *sync.Mutex {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.turns[database] == nil {
-		b.turns[database] = new(sync.Mutex)
+	if b.turns[collection] == nil {
+		b.turns[collection] = new(sync.Mutex)
 	}
-	return b.turns[database]
+	return b.turns[collection]
 }
 
-// proxy stands between clients and a server, and forwards one command of a database at a time,
+// proxy stands between clients and a server, and forwards one command of a collection at a time,
 // with its answer. That gives every command the atomicity that MongoDB promises for a
 // document and that FerretDB's updates (a read, then a write) lack.
 type proxy struct {
@@ -158,7 +158,7 @@ func (p *proxy) serve(client net.Conn) {
 		if err != nil || p.backend.at() != address {
 			return
 		}
-		command, database := commandOf(request)
+		command, collection := commandOf(request)
 		fault := p.pass(command)
 		if fault == CutBefore {
 			return
@@ -167,7 +167,7 @@ func (p *proxy) serve(client net.Conn) {
 			io.Copy(io.Discard, client)
 			return
 		}
-		answer, err := p.exchange(server, request, command, database)
+		answer, err := p.exchange(server, request, command, collection)
 		if err != nil || fault == CutAfter {
 			return
 		}
@@ -177,10 +177,10 @@ func (p *proxy) serve(client net.Conn) {
 	}
 }
 
-func (p *proxy) exchange(server net.Conn, request []byte, command, database string) ([]byte, error) {
+func (p *proxy) exchange(server net.Conn, request []byte, command, collection string) ([]byte, error) {
 	// A heartbeat waits for nobody.
 	if !isHello(command) {
-		turn := p.backend.turn(database)
+		turn := p.backend.turn(collection)
 		turn.Lock()
 		defer turn.Unlock()
 	}
@@ -207,8 +207,8 @@ func readMessage(r io.Reader) ([]byte, error) {
 }
 
 // commandOf is the name of the command in an OP_MSG, which is that of its body's first element, and
-// the database that it is for. The first message of a connection is an OP_QUERY, always a hello.
-func commandOf(message []byte) (name, database string) {
+// the database and collection that it is for. The first message of a connection is an OP_QUERY, always a hello.
+func commandOf(message []byte) (name, collection string) {
 	const opMsg, body = 2013, 16 + 4 + 1 // header, flags, section kind
 	if len(message) < body || binary.LittleEndian.Uint32(message[12:]) != opMsg {
 		return "hello", ""
@@ -217,8 +217,9 @@ func commandOf(message []byte) (name, database string) {
 	if err != nil {
 		return "", ""
 	}
-	database, _ = bson.Raw(message[body:]).Lookup("$db").StringValueOK()
-	return first.Key(), database
+	database, _ := bson.Raw(message[body:]).Lookup("$db").StringValueOK()
+	collection, _ = first.Value().StringValueOK()
+	return first.Key(), database + "." + collection
 }
 
 func isHello(command string) bool {
