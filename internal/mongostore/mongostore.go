@@ -128,7 +128,13 @@ func orElse[T comparable](v, otherwise T) T {
 func (s *Store) await(ctx context.Context, o Options) error {
 	deadline := time.Now().Add(o.Wait)
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := s.connect(ctx, o)
+		limit := o.Timeout
+		if o.Wait > 0 {
+			limit = min(limit, max(time.Until(deadline), time.Second))
+		}
+		try, cancel := context.WithTimeout(ctx, limit)
+		err := s.connect(try, o)
+		cancel()
 		if err == nil {
 			return nil
 		}
