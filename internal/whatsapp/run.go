@@ -133,6 +133,11 @@ func (l *link) run(ctx context.Context) error {
 			l.showCode(ctx)
 		case <-l.redial.C:
 			// whatsmeow drops the server's request to log in (515) if the connection ends too soon after it.
+			if l.joining && l.wm.IsLoggedIn() {
+				// The request to log in came before the word that the pairing is done.
+				l.joining = false
+				continue
+			}
 			if l.joining && l.wm.IsConnected() && time.Since(l.down) < joined {
 				l.redial.Reset(join)
 				continue
