@@ -42,6 +42,9 @@ type Process struct {
 	Watch func(whatsapp.State)
 	// Around, if set, is put around the store: tests kill the process between two of its calls.
 	Around func(Store) Store
+	// Lease is the life of the lease by which one process of several drives the device, zero for
+	// mongostore's own; tests that kill the process often shorten it.
+	Lease time.Duration
 }
 
 // command is one of the program's commands. Each has a file of its own where it is more than
@@ -127,7 +130,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	}
 	site := newSite(cfg, log)
 	defer site.start(ctx)()
-	store, err := openStore(ctx, cfg.Store, log)
+	store, err := openStore(ctx, cfg.Store, p.Lease, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped as asked", "opening", err)
 		return nil

@@ -115,7 +115,7 @@ func (c sessions) open(ctx context.Context, name string) (Store, error) {
 	default:
 		return nil, &configError{fmt.Errorf("%q is not a store; write file or mongo", name)}
 	}
-	return openStore(ctx, cfg, c.log)
+	return openStore(ctx, cfg, c.Lease, c.log)
 }
 
 // take opens a store for this process alone. The context returned ends when that is no longer so, and

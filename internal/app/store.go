@@ -40,14 +40,14 @@ type Store interface {
 // errLost says that this process may not drive the device any more.
 var errLost = mongostore.ErrLeaseLost
 
-// openStore opens the store that the settings choose.
-func openStore(ctx context.Context, cfg config.Store, log *slog.Logger) (Store, error) {
+// openStore opens the store that the settings choose. lease is the life of a lease where processes share it.
+func openStore(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
 		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Log: log})
 		if err != nil {
 			return nil, &storeError{err}
 		}
-		return &mongoStore{Store: s, log: log}, nil
+		return &mongoStore{Store: s, life: lease, log: log}, nil
 	}
 	s, err := sqlitestore.Open(ctx, cfg.SessionDir, log)
 	var locked *sqlitestore.LockedError
@@ -76,6 +76,7 @@ func (s fileStore) Leading(context.Context) bool { return true }
 type mongoStore struct {
 	*mongostore.Store
 	log    *slog.Logger
+	life   time.Duration     // of a lease, zero for the ordinary one
 	lease  *mongostore.Lease // nil unless this process leads
 	closed sync.Once
 }
@@ -92,7 +93,7 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 	}
 	for {
 		s.lease = nil
-		lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), mongostore.DefaultLease, func(l mongostore.Leader) {
+		lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), s.life, func(l mongostore.Leader) {
 			standby(l.Owner)
 		})
 		if err != nil {
