@@ -23,13 +23,19 @@ import (
 )
 
 // wabot is the program as the stories run it: the real one, but that KILL_AT names a call of the store
-// at which it kills itself.
+// at which it kills itself, and LEASE the life of its leases.
 func wabot() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if at := os.Getenv("KILL_AT"); at != "" {
 		p.Around = func(s app.Store) app.Store { return deadly{s, at} }
+	}
+	if life := os.Getenv("LEASE"); life != "" {
+		var err error
+		if p.Lease, err = time.ParseDuration(life); err != nil {
+			panic(err)
+		}
 	}
 	err := app.Run(ctx, p)
 	if err != nil {
@@ -120,7 +126,7 @@ func TestKillBetweenSteps(t *testing.T) {
 					t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
 				}
 			}
-			w.env = append(stores[step.store](t), "ALLOW=*")
+			w.env = append(stores[step.store](t), "ALLOW=*", "LEASE=4s")
 			do(w.pair(ctx, "KILL_AT="+step.at))
 			alice := w.phone("alice")
 			_, err = alice.Say(ctx, w.owner.LID(), "!ai one")

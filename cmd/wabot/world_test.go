@@ -44,7 +44,8 @@ type world struct {
 	mu     sync.Mutex
 	answer func(llmtest.Request) string
 
-	bot *process
+	bot  *process   // the one started last
+	bots []*process // all of them
 }
 
 // process is one run of wabot.
@@ -116,9 +117,9 @@ func newWorld(binary, dir string) (*world, error) {
 }
 
 func (w *world) close() {
-	if w.bot != nil {
-		w.bot.cmd.Process.Kill()
-		<-w.bot.exited
+	for _, b := range w.bots {
+		b.cmd.Process.Kill()
+		<-b.exited
 	}
 	w.model.Close()
 	w.whatsapp.Close()
@@ -166,7 +167,7 @@ func (w *world) start(more ...string) error {
 		defer close(p.exited)
 		cmd.Wait()
 	}()
-	w.bot = p
+	w.bot, w.bots = p, append(w.bots, p)
 	return nil
 }
 
@@ -177,19 +178,23 @@ func (w *world) kill() error {
 }
 
 // stop asks wabot to stop and checks that it does so in order and soon.
-func (w *world) stop() error {
-	w.bot.cmd.Process.Signal(syscall.SIGTERM)
-	return w.exits(0)
+func (w *world) stop() error { return w.bot.stop() }
+
+func (p *process) stop() error {
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	return p.exits(0)
 }
 
 // exits waits for wabot to exit with a code; -1 is the death by a signal.
-func (w *world) exits(code int) error {
+func (w *world) exits(code int) error { return w.bot.exits(code) }
+
+func (p *process) exits(code int) error {
 	select {
-	case <-w.bot.exited:
+	case <-p.exited:
 	case <-time.After(patience):
 		return errors.New("wabot does not exit")
 	}
-	if got := w.bot.cmd.ProcessState.ExitCode(); got != code {
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
 		return fmt.Errorf("wabot exited with %d, want %d", got, code)
 	}
 	return nil
@@ -201,12 +206,14 @@ func (w *world) online(ctx context.Context) error {
 }
 
 // says waits for output of the running wabot that matches a pattern.
-func (w *world) says(ctx context.Context, pattern string) error {
+func (w *world) says(ctx context.Context, pattern string) error { return w.bot.says(ctx, pattern) }
+
+func (p *process) says(ctx context.Context, pattern string) error {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return err
 	}
-	_, err = w.bot.wait(ctx, pattern, func(output string) (string, bool) { return "", re.MatchString(output) })
+	_, err = p.wait(ctx, pattern, func(output string) (string, bool) { return "", re.MatchString(output) })
 	return err
 }
 

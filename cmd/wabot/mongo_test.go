@@ -1,0 +1,565 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.mau.fi/whatsmeow/types"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"wabot/internal/mongostore"
+	"wabot/internal/mongotest"
+	"wabot/internal/whatsapptest"
+)
+
+// long asks for every step of the sweeps, not just some.
+var long = os.Getenv("WABOT_LONG") != ""
+
+// mongo is a world whose bot keeps everything in a MongoDB. It ends with the test, which fails
+// where a promise was broken.
+type mongoWorld struct {
+	*world
+	t *testing.T
+	// takeovers are the logins of a process while a frozen one was still connected.
+	takeovers int
+	retries   atomic.Int32 // retry receipts of the bot
+}
+
+func newMongoWorld(t *testing.T, settings ...string) *mongoWorld {
+	t.Helper()
+	binary, err := exec.LookPath("wabot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := newWorld(binary, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &mongoWorld{world: plain, t: t}
+	w.env = append([]string{"MONGO_ENABLED=True", "ALLOW=*", "LOG_LEVEL=info"}, settings...)
+	w.answer = lastQuestions
+	w.whatsapp.OnStanza(func(s whatsapptest.Stanza) {
+		if !s.ToClient && s.Device == w.device && s.Node.Tag == "receipt" && s.Node.Attrs["type"] == "retry" {
+			w.retries.Add(1)
+		}
+	})
+	t.Cleanup(func() {
+		problems := w.problems()
+		w.close()
+		for _, p := range problems {
+			if w.takeovers > 0 && strings.Contains(p, "logged in while it was logged in") {
+				w.takeovers--
+				continue
+			}
+			t.Error(p)
+		}
+		if t.Failed() {
+			for i, b := range w.bots {
+				t.Logf("output of process %d:\n%s", i+1, b.output.String())
+			}
+		}
+	})
+	return w
+}
+
+// do fails the test where a step did.
+func (w *mongoWorld) do(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// over is the setting by which a process uses the line.
+func over(l *mongotest.Line) string { return "MONGO_URL=" + l.URL }
+
+// ask lets a person ask the bot.
+func (w *mongoWorld) ask(ctx context.Context, name, question string) {
+	w.t.Helper()
+	_, err := w.phone(name).Say(ctx, w.owner.LID(), "!ai "+question)
+	w.do(err)
+}
+
+// answers waits for the answer to each of the questions of a person, and checks that there is one.
+func (w *mongoWorld) answers(ctx context.Context, name string, questions ...string) {
+	w.t.Helper()
+	for _, q := range questions {
+		err := w.phone(name).Wait(ctx, func(p *whatsapptest.Phone) bool { return answered(p, w.owner.LID(), q) > 0 })
+		if err != nil {
+			w.t.Fatalf("no answer to %q: %v", q, err)
+		}
+	}
+	for _, q := range questions {
+		if n := answered(w.phone(name), w.owner.LID(), q); n != 1 {
+			w.t.Errorf("%q was answered %d times", q, n)
+		}
+	}
+}
+
+// Two processes share a database: one drives the device, the other stands by, and follows when the
+// first ends, in whatever way, but never before it has let go.
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	signal := func(s syscall.Signal) func(*process, *mongotest.Line) {
+		return func(p *process, _ *mongotest.Line) { p.cmd.Process.Signal(s) }
+	}
+	for _, row := range []struct {
+		name string
+		end  func(first *process, line *mongotest.Line)
+		// back brings the first process back, which then stands by; nil where it is gone.
+		back   func(first *process, line *mongotest.Line)
+		within time.Duration
+		frozen bool
+	}{
+		{name: "stopped", end: signal(syscall.SIGTERM), within: mongostore.DefaultLease / 2},
+		{name: "killed", end: signal(syscall.SIGKILL), within: 15 * time.Second},
+		{name: "frozen", end: signal(syscall.SIGSTOP), back: signal(syscall.SIGCONT), within: 15 * time.Second, frozen: true},
+		{
+			name: "cut from the database", within: 15 * time.Second,
+			end:  func(_ *process, l *mongotest.Line) { l.Break() },
+			back: func(_ *process, l *mongotest.Line) { l.Mend() },
+		},
+		{
+			name: "stalled by the database", within: 15 * time.Second,
+			end:  func(_ *process, l *mongotest.Line) { l.Stall() },
+			back: func(_ *process, l *mongotest.Line) { l.Resume() },
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+			defer cancel()
+			w := newMongoWorld(t)
+			line := mongotest.NewLine(t)
+			w.do(w.pair(ctx, over(line)))
+			first := w.bot
+			w.do(w.start(over(line.Another())))
+			second := w.bot
+			w.do(second.says(ctx, fmt.Sprintf(`Standing by: \S+ \(process %d\) drives this device`, first.cmd.Process.Pid)))
+			w.ask(ctx, "alice", "one")
+			w.answers(ctx, "alice", "one")
+
+			row.end(first, line)
+			ended := time.Now()
+			w.ask(ctx, "alice", "two")
+			w.do(second.says(ctx, `Online as `))
+			took := time.Since(ended)
+			t.Logf("the second process was online after %v", took.Round(10*time.Millisecond))
+			if took > row.within {
+				t.Errorf("the second process was online after %v, want %v", took, row.within)
+			}
+			w.answers(ctx, "alice", "two")
+			if row.frozen {
+				w.takeovers = 1
+			}
+			if row.back == nil {
+				<-first.exited
+				w.do(second.stop())
+				return
+			}
+
+			logins := len(w.whatsapp.Logins())
+			row.back(first, line)
+			w.do(first.says(ctx, fmt.Sprintf(`Standing by: \S+ \(process %d\) drives this device`, second.cmd.Process.Pid)))
+			w.ask(ctx, "alice", "three")
+			w.answers(ctx, "alice", "one", "two", "three")
+			if n := len(w.whatsapp.Logins()); n != logins {
+				t.Errorf("%d logins after the first process came back", n-logins)
+			}
+			w.do(second.stop())
+			w.ask(ctx, "alice", "four")
+			w.answers(ctx, "alice", "four")
+			w.do(first.stop())
+		})
+	}
+}
+
+// Whatever the database does in the middle of a conversation, all is answered once, nothing needs
+// to be sent again by its sender, and nobody needs to pair again.
+func TestOutages(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name       string
+		begin, end func(*mongotest.Server)
+		lasts      time.Duration
+	}{
+		{"killed", (*mongotest.Server).Kill, (*mongotest.Server).Restart, 2 * time.Second},
+		{"stalled", func(s *mongotest.Server) { s.Stall() }, func(s *mongotest.Server) { s.Resume() }, 3 * time.Second},
+		{"cut", func(s *mongotest.Server) { s.Cut() }, func(s *mongotest.Server) { s.Cut() }, 300 * time.Millisecond},
+		{"slow", func(s *mongotest.Server) { s.Delay(500 * time.Millisecond) }, func(s *mongotest.Server) { s.Delay(0) }, 5 * time.Second},
+		{"killed for longer than a lease", (*mongotest.Server).Kill, (*mongotest.Server).Restart, 14 * time.Second},
+		{"stalled for longer than a lease", func(s *mongotest.Server) { s.Stall() }, func(s *mongotest.Server) { s.Resume() }, 14 * time.Second},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+			defer cancel()
+			server := mongotest.Start(t)
+			w := newMongoWorld(t, over(server.Line))
+			w.do(w.pair(ctx))
+			var asked []string
+			say := func(n int) {
+				for range n {
+					asked = append(asked, fmt.Sprintf("question %d", len(asked)))
+					w.ask(ctx, "alice", asked[len(asked)-1])
+				}
+			}
+			say(2)
+			w.answers(ctx, "alice", asked...)
+			say(2)
+			row.begin(server)
+			over := time.After(row.lasts)
+			say(3)
+			<-over
+			row.end(server)
+			say(2)
+			w.answers(ctx, "alice", asked...)
+			if n := w.retries.Load(); n != 0 {
+				t.Errorf("%d messages had to be sent again", n)
+			}
+			output := w.bot.output.String()
+			if n := strings.Count(output, "Link wabot to"); n != 1 {
+				t.Errorf("asked to be paired %d times", n)
+			}
+			w.do(w.stop())
+		})
+	}
+}
+
+// A database that cannot be used at the start is waited for, or told of in the operator's words;
+// either way without its password.
+func TestStartWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	const wait = 8 * time.Second
+	withPassword := func(address string) string {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword("bot", "s3cret")
+		return "MONGO_URL=" + u.String()
+	}
+	for _, row := range []struct {
+		name    string
+		setting func(*mongotest.Line) string
+		spoil   func(*testing.T, *mongotest.Line)
+		code    int
+		says    []string
+	}{
+		{
+			name:    "not there",
+			setting: func(l *mongotest.Line) string { return withPassword(l.URL) },
+			spoil:   func(_ *testing.T, l *mongotest.Line) { l.Break() },
+			code:    7, says: []string{`waiting for the database; it does not answer yet.*giving up in`, `wabot: the database cannot be reached`},
+		}, {
+			name:    "wrong address",
+			setting: func(*mongotest.Line) string { return "MONGO_URL=mongodb://bot:s3cret%zz@localhost/x" },
+			code:    7, says: []string{`wabot: MONGO_URL is not a MongoDB connection string`},
+		}, {
+			name:    "not an address",
+			setting: func(*mongotest.Line) string { return "MONGO_URL=bot:s3cret@localhost" },
+			code:    2, says: []string{`MONGO_URL.*\(redacted\)`},
+		}, {
+			name:    "newer schema",
+			setting: over,
+			spoil:   func(t *testing.T, l *mongotest.Line) { setSchema(t, l.URL, 99) },
+			code:    7, says: []string{`wabot: the database was written by a newer version of this program; use that version`},
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := withPatience(t)
+			line := mongotest.NewLine(t)
+			if row.spoil != nil {
+				row.spoil(t, line)
+			}
+			w := newMongoWorld(t, row.setting(line), "MONGO_WAIT="+wait.String())
+			started := time.Now()
+			w.do(w.start())
+			w.do(w.exits(row.code))
+			if took := time.Since(started); took > 2*wait {
+				t.Errorf("exited after %v, MONGO_WAIT was %v", took, wait)
+			}
+			for _, pattern := range row.says {
+				w.do(w.says(ctx, pattern))
+			}
+			if strings.Contains(w.bot.output.String(), "s3cret") {
+				t.Error("the password is in the output")
+			}
+		})
+	}
+	t.Run("comes in time", func(t *testing.T) {
+		t.Parallel()
+		ctx := withPatience(t)
+		line := mongotest.NewLine(t)
+		w := newMongoWorld(t, over(line))
+		line.Break()
+		w.do(w.start())
+		w.do(w.says(ctx, `waiting for the database`))
+		line.Mend()
+		w.do(w.scan(ctx, "owner"))
+		w.do(w.online(ctx))
+		w.do(w.stop())
+	})
+}
+
+// setSchema marks a database as one of another version.
+func setSchema(t *testing.T, address string, number int64) {
+	client, err := mongo.Connect(options.Client().ApplyURI(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Disconnect(t.Context())
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Database(strings.TrimPrefix(u.Path, "/")).Collection("meta").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "schema"}, {Key: "number", Value: number}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trap kills the running wabot at its k-th command to the database, before the command is carried out.
+type trap struct {
+	line   *mongotest.Line
+	killed chan struct{} // closed at the kill
+
+	mu       sync.Mutex
+	commands int
+	off      bool
+}
+
+func (w *mongoWorld) trap(line *mongotest.Line, k int) *trap {
+	tr := &trap{line: line, killed: make(chan struct{})}
+	bot := w.bot
+	line.OnCommand(func(string) mongotest.Fault {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		switch tr.commands++; {
+		case tr.commands < k || tr.off:
+			return mongotest.None
+		case tr.commands == k:
+			bot.cmd.Process.Kill()
+			<-bot.exited
+			close(tr.killed)
+		}
+		return mongotest.CutBefore
+	})
+	return tr
+}
+
+// remove ends the trap. It reports how many commands there were and whether it has killed.
+func (tr *trap) remove() (commands int, killed bool) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.off = true
+	tr.line.OnCommand(nil)
+	select {
+	case <-tr.killed:
+		return tr.commands, true
+	default:
+		return tr.commands, false
+	}
+}
+
+// never is a command that is never reached.
+const never = 1 << 30
+
+// A kill at any command of a conversation to the database costs no message, doubles none, and
+// uses no counter twice.
+func TestKillAtEachCommand(t *testing.T) {
+	t.Parallel()
+	const worlds = 2
+	for world := range worlds {
+		t.Run(fmt.Sprint(world), func(t *testing.T) {
+			t.Parallel()
+			w := newMongoWorld(t, "LEASE=4s")
+			line := mongotest.NewLine(t)
+			w.env = append(w.env, over(line))
+			w.do(w.pair(withPatience(t)))
+			all := w.trap(line, never)
+			w.do(w.converse(withPatience(t), 0))
+			n, _ := all.remove()
+			step := max(worlds, n/3)
+			if long {
+				step = worlds
+			}
+			kills := 0
+			for k := 1 + world*step/worlds; k <= n; k += step {
+				if w.killInConversation(line, k) {
+					kills++
+				}
+			}
+			w.do(w.stop())
+			t.Logf("killed %d times in conversations of %d commands", kills, n)
+		})
+	}
+}
+
+// killInConversation has wabot killed at the k-th command of a conversation, and started again, and
+// checks the rest of the conversation. It reports whether there were so many commands.
+func (w *mongoWorld) killInConversation(line *mongotest.Line, k int) (killed bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*patience)
+	defer cancel()
+	tr := w.trap(line, k)
+	talked := make(chan error, 1)
+	go func() { talked <- w.converse(ctx, k) }()
+	select {
+	case err := <-talked:
+		talked <- err
+	case <-tr.killed:
+	}
+	if _, killed = tr.remove(); killed {
+		w.do(w.start())
+		if err := w.online(ctx); err != nil {
+			w.t.Fatalf("killed at command %d: %v", k, err)
+		}
+	}
+	if err := <-talked; err != nil {
+		w.t.Fatalf("killed at command %d: %v", k, err)
+	}
+	if killed && strings.Contains(w.bot.output.String(), "Link wabot to") {
+		w.t.Errorf("killed at command %d: asked to be paired again", k)
+	}
+	return killed
+}
+
+// converse has new people talk with the bot in each way that its sessions differ: a first message,
+// a second one, in a group, from an account with three devices, and with sessions lost.
+func (w *mongoWorld) converse(ctx context.Context, n int) error {
+	name := func(who string) string { return fmt.Sprintf("%s %d", who, n) }
+	bot := w.owner.LID()
+	var group types.JID
+	ask := func(who, in string, phones ...*whatsapptest.Phone) error {
+		chat, question := bot, in+" of "+name(who)
+		text := "!ai " + question
+		if in == "group" {
+			chat, question = group, name(who)+": "+question // the people of a group are told apart
+		}
+		if _, err := w.phone(name(who)).Say(ctx, chat, text); err != nil {
+			return err
+		}
+		for i, p := range append(phones, w.phone(name(who))) {
+			if err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return answered(p, chat, question) > 0 }); err != nil {
+				return fmt.Errorf("no answer to %q on device %d: %w", question, i, err)
+			}
+		}
+		return nil
+	}
+	carol, dave := w.phone(name("carol")), w.phone(name("dave"))
+	erin, frank := w.phone(name("erin")), w.phone(name("frank"))
+	tablet, desktop := erin.AddCompanion(), erin.AddCompanion()
+	if err := errors.Join(ask("carol", "first"), ask("carol", "second")); err != nil {
+		return err
+	}
+	var err error
+	if group, err = carol.Group(ctx, name("group"), bot, dave.LID()); err != nil {
+		return err
+	}
+	if err := errors.Join(ask("dave", "group"), ask("erin", "devices", tablet, desktop), ask("frank", "before")); err != nil {
+		return err
+	}
+	frank.LoseSession(bot)
+	if err := ask("frank", "after"); err != nil {
+		return err
+	}
+	for _, p := range []*whatsapptest.Phone{carol, dave, erin, frank, tablet, desktop} {
+		seen := map[string]bool{}
+		for _, m := range p.AllMessages() {
+			if key := m.Chat.String() + m.Text; !m.FromMe {
+				if seen[key] {
+					return fmt.Errorf("%s shows %q twice", p.Name(), m.Text)
+				}
+				seen[key] = true
+			}
+		}
+	}
+	return nil
+}
+
+// A kill at any command of the first start, of pairing and of the first login costs at most
+// a second code, and none once the device has logged in.
+func TestKillWhilePairing(t *testing.T) {
+	t.Parallel()
+	pair := func(t *testing.T, k int) (commands int) {
+		ctx := withPatience(t)
+		w := newMongoWorld(t, "LEASE=5s")
+		line := mongotest.NewLine(t)
+		w.env = append(w.env, over(line))
+		// The process must not get ahead of its trap.
+		line.Stall()
+		w.do(w.start())
+		tr := w.trap(line, k)
+		line.Resume()
+		paired := make(chan error, 1)
+		go func() {
+			err := w.scan(ctx, "owner")
+			if err == nil {
+				err = w.online(ctx)
+			}
+			paired <- err
+		}()
+		err := <-paired
+		if err != nil {
+			select {
+			case <-tr.killed:
+			case <-ctx.Done():
+			}
+		}
+		commands, killed := tr.remove()
+		if !killed {
+			w.do(err)
+			w.ask(ctx, "alice", "one")
+			w.answers(ctx, "alice", "one")
+			w.do(w.stop())
+			return commands
+		}
+		known := len(w.whatsapp.Logins()) > 0
+		w.do(w.start())
+		asked, err := w.bot.wait(ctx, "a code or a login", func(output string) (string, bool) {
+			return regexpFirst.FindString(output), regexpFirst.MatchString(output)
+		})
+		w.do(err)
+		if asked != "Online as" {
+			if known {
+				t.Errorf("killed at command %d: asked to be paired again", k)
+			}
+			w.do(w.scan(ctx, "owner"))
+			w.do(w.online(ctx))
+		}
+		w.ask(ctx, "alice", "one")
+		w.answers(ctx, "alice", "one")
+		w.do(w.stop())
+		return commands
+	}
+	n := pair(t, never)
+	t.Logf("pairing takes %d commands", n)
+	step := max(1, n/4)
+	if long {
+		step = 1
+	}
+	for k := 1 + step/2; k < n; k += step {
+		t.Run(fmt.Sprint(k), func(t *testing.T) {
+			t.Parallel()
+			pair(t, k)
+		})
+	}
+}
+
+// regexpFirst is what a started wabot shows first: a code to be paired, or that it is.
+var regexpFirst = regexp.MustCompile(`Link wabot to|Online as`)
