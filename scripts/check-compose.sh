@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# Checks Dockerfile and docker-compose.yml for real, on Linux: builds the image, brings the compose
+# file up on a fresh copy of the tree as a newcomer does, against a simulated WhatsApp whose phone scans the QR
+# code from the output, chats, takes everything down and up, kills the database and the bot, runs two
+# bots, and prints the image's size and the bot's memory. The story itself is TestCompose in cmd/wabot.
+#
+#   scripts/check-compose.sh
+#
+# It uses the Docker engine that runs. Where none does, it starts one of its own, as root, and installs
+# docker.io and docker-compose with apt where they are missing; where it may not, it says so and skips.
+# Base images that cannot be pulled are built from this machine's own files, under their own names:
+#   golang  this machine's Go, the modules from its module cache, busybox
+#   mongo   FerretDB with logins, the real mongosh from npm, busybox (see internal/mongotest/standin)
+# Containers, volumes, stand-ins and an engine of its own are gone afterwards. What is slow to make stays in
+# ${XDG_CACHE_HOME:-~/.cache}/wabot-check-compose.
+#
+# COMPOSE names another compose than docker-compose, for example COMPOSE="docker compose".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tmp=$(mktemp -d)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/wabot-check-compose
+mkdir -p "$cache"
+engine= # the pid of an engine of our own
+made=(wabot-check) # images to remove
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+skip() {
+  printf '\n*** SKIPPED: %s. Dockerfile and docker-compose.yml were NOT checked. ***\n' "$*" >&2
+  exit 0
+}
+
+cleanup() {
+  status=$?
+  # What the story leaves when it is interrupted.
+  local project=label=com.docker.compose.project=wabot-check
+  docker ps --all --quiet --filter $project | xargs -r docker rm --force --volumes >/dev/null 2>&1 || true
+  docker volume ls --quiet --filter $project | xargs -r docker volume rm >/dev/null 2>&1 || true
+  docker network ls --quiet --filter $project | xargs -r docker network rm >/dev/null 2>&1 || true
+  docker image rm --force "${made[@]}" >/dev/null 2>&1 || true
+  if [ -n "$engine" ]; then
+    kill "$engine" 2>/dev/null || true
+    wait "$engine" 2>/dev/null || true
+  fi
+  rm -rf "$tmp" || true
+  exit $status
+}
+trap cleanup EXIT
+
+# install installs Debian packages, where that is possible.
+install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  say "apt-get install $*"
+  { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; } >/dev/null 2>"$tmp/apt.log" || {
+    cat "$tmp/apt.log" >&2
+    return 1
+  }
+}
+
+command -v docker >/dev/null || install docker.io iptables || skip "there is no docker, and it cannot be installed"
+if [ -z "${COMPOSE:-}" ]; then
+  COMPOSE=docker-compose
+  if ! command -v docker-compose >/dev/null; then
+    if docker compose version >/dev/null 2>&1; then
+      COMPOSE="docker compose"
+    else
+      install docker-compose || skip "there is no docker-compose, and it cannot be installed"
+    fi
+  fi
+fi
+export COMPOSE
+
+if ! docker info >/dev/null 2>&1; then
+  [ "$(id -u)" = 0 ] || skip "no Docker engine runs, and only root can start one"
+  command -v dockerd >/dev/null && command -v iptables >/dev/null || install docker.io iptables || skip "there is no dockerd"
+  say "starting dockerd"
+  export DOCKER_HOST=unix://$tmp/docker.sock
+  # vfs: the storage driver that works on every file system.
+  dockerd --storage-driver=vfs --data-root "$tmp/docker" --exec-root "$tmp/exec" --pidfile "$tmp/docker.pid" \
+    --host "$DOCKER_HOST" >"$tmp/dockerd.log" 2>&1 &
+  engine=$!
+  until docker info >/dev/null 2>&1; do
+    kill -0 "$engine" 2>/dev/null || { tail -5 "$tmp/dockerd.log" >&2; skip "no Docker engine can run here"; }
+    sleep 0.5
+  done
+fi
+
+# have says whether an image is here or can be pulled.
+have() { docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$1" >/dev/null 2>&1; }
+
+# rootfs begins the files of a stand-in: a shell and its tools.
+rootfs() {
+  [ -x /bin/busybox ] && /bin/busybox --list | grep -x chown >/dev/null || install busybox-static
+  mkdir -p "$1"/{bin,root,tmp,etc/ssl/certs}
+  chmod 1777 "$1/tmp"
+  cp /bin/busybox "$1/bin/"
+  for tool in $(/bin/busybox --list | grep -vx busybox); do ln -sf busybox "$1/bin/$tool"; done
+}
+
+# into makes the image $2 of the files in $1; what follows are lines of a Dockerfile.
+into() {
+  local dir=$1 image=$2 changes=()
+  shift 2
+  for line; do changes+=(--change "$line"); done
+  tar -C "$dir" -c . | docker import "${changes[@]}" - "$image" >/dev/null
+  made+=("$image")
+  rm -rf "$dir"
+}
+
+golang=$(sed -n 's/^FROM \(golang:[^ ]*\).*/\1/p' Dockerfile)
+if ! have "$golang"; then
+  say "a stand-in for $golang"
+  root=$tmp/golang
+  rootfs "$root"
+  mkdir -p "$root/usr/local/go"
+  tar -C "$(go env GOROOT)" --exclude=./test --exclude=./doc --exclude=./api --exclude=./pkg/obj -c . | tar -C "$root/usr/local/go" -x
+  cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  # The modules as a proxy serves them, and no others than the build may load.
+  GOMODCACHE=$tmp/mod GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GOFLAGS=-modcacherw go mod download
+  mkdir -p "$root/goproxy"
+  cp -r "$tmp/mod/cache/download/." "$root/goproxy/"
+  rm -rf "$tmp/mod"
+  into "$root" "$golang" "ENV PATH=/usr/local/go/bin:/bin GOPATH=/go GOTOOLCHAIN=local GOPROXY=file:///goproxy GOSUMDB=off" "CMD [\"/bin/sh\"]"
+fi
+
+mongo=$(sed -n 's/^ *image: \(mongo:.*\)/\1/p' docker-compose.yml | head -1)
+if ! have "$mongo"; then
+  say "a stand-in for $mongo"
+  command -v npm >/dev/null || install nodejs npm
+  version=$(go -C internal/mongotest/server list -m -f '{{.Version}}' github.com/FerretDB/FerretDB)
+  if [ ! -x "$cache/ferretdb-$version" ]; then
+    # The program, unlike the package, wants its version in a file that no release has.
+    go -C internal/mongotest/server mod download github.com/FerretDB/FerretDB
+    cp -r "$(go -C internal/mongotest/server list -m -f '{{.Dir}}' github.com/FerretDB/FerretDB)" "$tmp/ferretdb"
+    chmod -R u+w "$tmp/ferretdb"
+    echo "$version" >"$tmp/ferretdb/build/version/version.txt"
+    CGO_ENABLED=0 go -C "$tmp/ferretdb" build -mod=mod -trimpath -buildvcs=false -o "$cache/ferretdb-$version" ./cmd/ferretdb
+  fi
+  [ -x "$cache/npm/node_modules/.bin/mongosh" ] || npm install --prefix "$cache/npm" --no-audit --no-fund --omit=optional mongosh >/dev/null
+  root=$tmp/mongo
+  rootfs "$root"
+  mkdir -p "$root"/{opt,data/db,data/configdb,docker-entrypoint-initdb.d}
+  cp "$cache/ferretdb-$version" "$root/ferretdb"
+  CGO_ENABLED=0 go build -buildvcs=false -o "$root/standin" ./internal/mongotest/standin
+  cp -r "$cache/npm/node_modules" "$root/opt/"
+  cp -L "$(command -v node)" "$root/bin/node"
+  for lib in $(ldd "$(command -v node)" | grep -o '/[^ ]*'); do
+    mkdir -p "$root$(dirname "$lib")"
+    cp -L "$lib" "$root$lib"
+  done
+  printf '#!/bin/sh\nexec node /opt/node_modules/mongosh/bin/mongosh.js "$@"\n' >"$root/bin/mongosh"
+  chmod +x "$root/bin/mongosh"
+  into "$root" "$mongo" "ENV PATH=/bin HOME=/root" "VOLUME [\"/data/db\", \"/data/configdb\"]" "EXPOSE 27017" "ENTRYPOINT [\"/standin\"]"
+fi
+
+say "a fresh copy of the tree"
+copy=$tmp/wabot
+mkdir "$copy"
+git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
+  tar --null -T - -c | tar -C "$copy" -x
+# As root, it is somebody else's: their ./session must work for the bot, and they must get their .env.
+mkdir -m 700 "$copy/session"
+if [ "$(id -u)" = 0 ]; then
+  chmod 755 "$tmp"
+  chown -R 1234:1234 "$copy"
+fi
+
+say "the story"
+WABOT_COMPOSE_DIR=$copy go test -count=1 -timeout 30m -v -run '^TestCompose$' ./cmd/wabot
