@@ -70,6 +70,8 @@ if [ -z "${COMPOSE:-}" ]; then
   fi
 fi
 export COMPOSE
+# vfs copies whole images; on a busy machine that takes longer than docker-compose 1.29 waits.
+export COMPOSE_HTTP_TIMEOUT=600
 
 if ! docker info >/dev/null 2>&1; then
   [ "$(id -u)" = 0 ] || skip "no Docker engine runs, and only root can start one"
