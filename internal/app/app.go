@@ -211,6 +211,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		PairPhone: cfg.WhatsApp.PairPhone,
 		HTTP:      p.WhatsApp,
 		Count:     site.metrics.event,
+		Version:   version(),
 		Log:       log,
 	})
 	b = bot.New(bot.Options{

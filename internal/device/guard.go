@@ -11,6 +11,10 @@
 // network. A send notes the versions it reads and its write is refused, before anything is
 // on the wire, if one has moved on; the caller sends again, with the same message ID. Receiving
 // never waits for the network of a send.
+//
+// And it keeps an outage of the store from being taken for a message that does not decrypt, which whatsmeow
+// would acknowledge: what fails during a decryption because of the store is context.Canceled to
+// whatsmeow, which then leaves the message unacknowledged, and is reported, so that the message is fetched again.
 package device
 
 import (
@@ -18,10 +22,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.mau.fi/libsignal/logger"
 	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/store/sqlstore"
 	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/util/keys"
 )
 
 // libsignal makes its default logger at the first line it logs, in whichever goroutine that is,
@@ -44,9 +51,11 @@ func (silence) Configure(string)    {}
 var ErrConflict = errors.New("session changed during the send")
 
 // Guard puts the guard around the stores of d, now or, for a device that is not paired yet, as soon as
-// pairing has saved it. It must be called before d is given to a client, and once.
-func Guard(d *store.Device) {
-	c := &container{DeviceContainer: d.Container}
+// pairing has saved it. It must be called before d is given to a client, and once. outage is told of each
+// failure of the store that left a message undecrypted and unacknowledged: the server gives it again at the
+// next connection only. It must not block.
+func Guard(d *store.Device, outage func(error)) {
+	c := &container{DeviceContainer: d.Container, outage: outage}
 	d.Container = c
 	if d.Initialized {
 		c.wrap(d)
@@ -54,7 +63,10 @@ func Guard(d *store.Device) {
 }
 
 // container puts the guard back each time the inner container has set a device's stores.
-type container struct{ store.DeviceContainer }
+type container struct {
+	store.DeviceContainer
+	outage func(error)
+}
 
 func (c *container) PutDevice(ctx context.Context, d *store.Device) error {
 	initialized := d.Initialized
@@ -70,13 +82,16 @@ func (c *container) wrap(d *store.Device) {
 	if !ok {
 		panic(fmt.Sprintf("device: %T is not a whole device store", d.Sessions))
 	}
-	d.SetAllStores(&guard{AllSessionSpecificStores: inner, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}})
+	g := &guard{AllSessionSpecificStores: inner, outage: c.outage, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}}
+	d.SetAllStores(g)
+	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
 }
 
 // guard is a device's store with versioned sessions.
 type guard struct {
 	store.AllSessionSpecificStores
+	outage func(error)
 
 	// mu is held while sessions are read or written, and through a whole decryption. It is
 	// never held across the network.
@@ -91,6 +106,9 @@ type guard struct {
 	// migrated are the phone users whose sessions have moved to a LID user: whatsmeow asks
 	// for it again with each message, and only the first time changes anything.
 	migrated map[string]string
+	// broken is a failure that whatsmeow only logs before it decrypts under what may be the wrong address;
+	// the decryption is then not begun.
+	broken error
 }
 
 type contextKey int
@@ -133,16 +151,39 @@ func sendFrom(ctx context.Context) *send {
 	return s
 }
 
-// fail notes an error of the store for the send of ctx and returns it.
-func fail(ctx context.Context, err error) error {
-	if s := sendFrom(ctx); s != nil && err != nil {
-		s.mu.Lock()
-		if s.failed == nil {
-			s.failed = err
-		}
-		s.mu.Unlock()
+// unavailable is a failure of the store, as whatsmeow has to see it: like a context that was canceled.
+type unavailable struct{ error }
+
+func (e unavailable) Is(target error) bool { return target == context.Canceled }
+func (e unavailable) Unwrap() error        { return e.error }
+
+// fail notes an error of the store for the send of ctx and returns it; outside a send it is an outage.
+func (g *guard) fail(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
 	}
+	s := sendFrom(ctx)
+	if s == nil {
+		return g.unavailable(ctx, err)
+	}
+	s.mu.Lock()
+	if s.failed == nil {
+		s.failed = err
+	}
+	s.mu.Unlock()
 	return err
+}
+
+// unavailable reports err, which is not nil, and returns it as an outage. A value of a wrong length is none:
+// waiting does not mend it, the retry receipt of a failed decryption does.
+func (g *guard) unavailable(ctx context.Context, err error) error {
+	if errors.Is(err, sqlstore.ErrInvalidLength) {
+		return err
+	}
+	if ctx.Err() == nil {
+		g.outage(err)
+	}
+	return unavailable{err}
 }
 
 func decrypting(ctx context.Context) bool { return ctx.Value(keyDecryption) != nil }
@@ -159,14 +200,57 @@ func (g *guard) lock(ctx context.Context) (unlock func()) {
 func (g *guard) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.AllSessionSpecificStores.DoDecryptionTxn(context.WithValue(ctx, keyDecryption, true), fn)
+	failed := false
+	err := g.AllSessionSpecificStores.DoDecryptionTxn(context.WithValue(ctx, keyDecryption, true), func(ctx context.Context) error {
+		err := fn(ctx)
+		failed = err != nil
+		return err
+	})
+	if err != nil && !failed {
+		return g.unavailable(ctx, err) // to begin or to commit
+	}
+	return err
+}
+
+func (g *guard) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
+	g.mu.Lock()
+	broken := g.broken
+	g.broken = nil
+	g.mu.Unlock()
+	if broken != nil {
+		return nil, g.unavailable(ctx, broken)
+	}
+	buffered, err := g.AllSessionSpecificStores.GetBufferedEvent(ctx, hash)
+	return buffered, g.fail(ctx, err)
+}
+
+func (g *guard) PutBufferedEvent(ctx context.Context, hash [32]byte, plaintext []byte, at time.Time) error {
+	return g.fail(ctx, g.AllSessionSpecificStores.PutBufferedEvent(ctx, hash, plaintext, at))
+}
+
+func (g *guard) GetPreKey(ctx context.Context, id uint32) (*keys.PreKey, error) {
+	key, err := g.AllSessionSpecificStores.GetPreKey(ctx, id)
+	return key, g.fail(ctx, err)
+}
+
+func (g *guard) RemovePreKey(ctx context.Context, id uint32) error {
+	return g.fail(ctx, g.AllSessionSpecificStores.RemovePreKey(ctx, id))
+}
+
+func (g *guard) GetSenderKey(ctx context.Context, group, user string) ([]byte, error) {
+	key, err := g.AllSessionSpecificStores.GetSenderKey(ctx, group, user)
+	return key, g.fail(ctx, err)
+}
+
+func (g *guard) PutSenderKey(ctx context.Context, group, user string, key []byte) error {
+	return g.fail(ctx, g.AllSessionSpecificStores.PutSenderKey(ctx, group, user, key))
 }
 
 func (g *guard) GetSession(ctx context.Context, address string) ([]byte, error) {
 	defer g.lock(ctx)()
 	session, err := g.AllSessionSpecificStores.GetSession(ctx, address)
 	if err != nil {
-		return nil, fail(ctx, err)
+		return nil, g.fail(ctx, err)
 	}
 	g.note(ctx, address)
 	return session, nil
@@ -174,14 +258,14 @@ func (g *guard) GetSession(ctx context.Context, address string) ([]byte, error) 
 
 func (g *guard) HasSession(ctx context.Context, address string) (bool, error) {
 	has, err := g.AllSessionSpecificStores.HasSession(ctx, address)
-	return has, fail(ctx, err)
+	return has, g.fail(ctx, err)
 }
 
 func (g *guard) GetManySessions(ctx context.Context, addresses []string) (map[string][]byte, error) {
 	defer g.lock(ctx)()
 	sessions, err := g.AllSessionSpecificStores.GetManySessions(ctx, addresses)
 	if err != nil {
-		return nil, fail(ctx, err)
+		return nil, g.fail(ctx, err)
 	}
 	for _, address := range addresses {
 		g.note(ctx, address)
@@ -226,7 +310,7 @@ func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func(
 	if !decrypting(ctx) {
 		for address := range sessions {
 			if g.stale(ctx, address) {
-				return fail(ctx, ErrConflict)
+				return g.conflict(ctx)
 			}
 		}
 	}
@@ -234,7 +318,15 @@ func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func(
 		g.versions[address]++
 		g.note(ctx, address)
 	}
-	return fail(ctx, write())
+	return g.fail(ctx, write())
+}
+
+// conflict refuses a write, and fails the send that it is of.
+func (g *guard) conflict(ctx context.Context) error {
+	if sendFrom(ctx) != nil {
+		return g.fail(ctx, ErrConflict)
+	}
+	return ErrConflict
 }
 
 // stale reports whether address was written since the caller read it.
@@ -268,18 +360,43 @@ func (g *guard) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 		return nil
 	}
 	if err := g.AllSessionSpecificStores.MigratePNToLID(ctx, pn, lid); err != nil {
-		return fail(ctx, err)
+		return g.misled(ctx, err)
 	}
 	g.migrated[pn.SignalAddressUser()] = lid.SignalAddressUser()
 	g.epoch++
 	return nil
 }
 
+// misled notes a failure outside a send after which whatsmeow would go on with the wrong address. g.mu is held
+// unless ctx is that of a send.
+func (g *guard) misled(ctx context.Context, err error) error {
+	if sendFrom(ctx) != nil {
+		return g.fail(ctx, err)
+	}
+	g.broken = err
+	return err
+}
+
+// lids tells the guard of lookups that fail.
+type lids struct {
+	store.LIDStore
+	g *guard
+}
+
+func (l *lids) GetLIDForPN(ctx context.Context, pn types.JID) (types.JID, error) {
+	lid, err := l.LIDStore.GetLIDForPN(ctx, pn)
+	if err != nil {
+		defer l.g.lock(ctx)()
+		err = l.g.misled(ctx, err)
+	}
+	return lid, err
+}
+
 func (g *guard) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
 	trusted, err := g.AllSessionSpecificStores.IsTrustedIdentity(ctx, address, key)
-	return trusted, fail(ctx, err)
+	return trusted, g.fail(ctx, err)
 }
 
 func (g *guard) PutIdentity(ctx context.Context, address string, key [32]byte) error {
-	return fail(ctx, g.AllSessionSpecificStores.PutIdentity(ctx, address, key))
+	return g.fail(ctx, g.AllSessionSpecificStores.PutIdentity(ctx, address, key))
 }

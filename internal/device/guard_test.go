@@ -3,18 +3,21 @@ package device
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"testing"
 
 	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/store/sqlstore"
 	"go.mau.fi/whatsmeow/types"
 )
 
 // sessions is a device store that keeps sessions only; identities fail with broken.
 type sessions struct {
 	store.NoopStore
-	kept   map[string]string
-	broken error
+	kept    map[string]string
+	broken  error
+	outages int // told of by the guard
 }
 
 func (s *sessions) GetSession(_ context.Context, address string) ([]byte, error) {
@@ -49,6 +52,14 @@ func (s *sessions) DeleteSession(_ context.Context, address string) error {
 	return nil
 }
 
+func (s *sessions) GetBufferedEvent(context.Context, [32]byte) (*store.BufferedEvent, error) {
+	return nil, nil
+}
+
+func (s *sessions) GetLIDForPN(context.Context, types.JID) (types.JID, error) {
+	return types.JID{}, s.broken
+}
+
 func (s *sessions) MigratePNToLID(context.Context, types.JID, types.JID) error { return nil }
 
 func (s *sessions) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
@@ -61,6 +72,7 @@ func (s *sessions) IsTrustedIdentity(context.Context, string, [32]byte) (bool, e
 
 func (s *sessions) PutDevice(_ context.Context, d *store.Device) error {
 	d.SetAllStores(s)
+	d.LIDs = s
 	d.Initialized = true
 	return nil
 }
@@ -72,7 +84,7 @@ func newDevice(t *testing.T) (*store.Device, *sessions) {
 	t.Helper()
 	below := &sessions{kept: map[string]string{}}
 	d := &store.Device{Container: below}
-	Guard(d)
+	Guard(d, func(error) { below.outages++ })
 	// A new device gets its stores when pairing saves it.
 	if err := d.Save(t.Context()); err != nil {
 		t.Fatal(err)
@@ -190,5 +202,46 @@ func TestStoreFailureDuringASendFailsTheSend(t *testing.T) {
 	}
 	if len(below.kept) != 0 {
 		t.Errorf("kept %v, want nothing", below.kept)
+	}
+}
+
+// What fails because of the store while a message is decrypted is to whatsmeow like a canceled
+// context: it does not acknowledge the message. What fails because of the message is not.
+func TestStoreFailureDuringADecryptionIsAnOutage(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	below.broken = errors.New("database gone")
+	trust := func(ctx context.Context) error {
+		_, err := d.Identities.IsTrustedIdentity(ctx, alice, [32]byte{})
+		return err
+	}
+	err := d.EventBuffer.DoDecryptionTxn(t.Context(), trust)
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, below.broken) || below.outages != 1 {
+		t.Errorf("a failing store: %v, told %d times", err, below.outages)
+	}
+	bad := errors.New("bad message")
+	err = d.EventBuffer.DoDecryptionTxn(t.Context(), func(context.Context) error { return bad })
+	if errors.Is(err, context.Canceled) || !errors.Is(err, bad) || below.outages != 1 {
+		t.Errorf("a bad message: %v, told %d times", err, below.outages)
+	}
+	below.broken = fmt.Errorf("read identity: %w", sqlstore.ErrInvalidLength)
+	if err := d.EventBuffer.DoDecryptionTxn(t.Context(), trust); errors.Is(err, context.Canceled) || below.outages != 1 {
+		t.Errorf("a broken value: %v, told %d times", err, below.outages)
+	}
+}
+
+// After a lookup that failed whatsmeow would decrypt under the other address, with another session.
+func TestFailedLookupStopsTheNextDecryption(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	below.broken = errors.New("database gone")
+	if _, err := d.LIDs.GetLIDForPN(t.Context(), types.NewJID("49", types.DefaultUserServer)); !errors.Is(err, below.broken) {
+		t.Fatalf("lookup: %v", err)
+	}
+	if _, err := d.EventBuffer.GetBufferedEvent(t.Context(), [32]byte{}); !errors.Is(err, context.Canceled) || below.outages != 1 {
+		t.Errorf("decryption after the lookup: %v, told %d times", err, below.outages)
+	}
+	if _, err := d.EventBuffer.GetBufferedEvent(t.Context(), [32]byte{}); err != nil {
+		t.Errorf("the one after it: %v", err)
 	}
 }

@@ -37,7 +37,7 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but PairPhone, HTTP and Count are required.
+// Options are what a Client needs. All but PairPhone, HTTP, Count and Version are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
@@ -53,7 +53,9 @@ type Options struct {
 	HTTP *http.Client
 	// Count, if set, is told of each event. It must not block.
 	Count func(Event)
-	Log   *slog.Logger
+	// Version names this build: another one may connect again where WhatsApp refused this as outdated.
+	Version string
+	Log     *slog.Logger
 }
 
 // Client is the link of one device to WhatsApp.
@@ -71,11 +73,11 @@ type Client struct {
 
 	// handlers are the event handlers under way.
 	handlers sync.WaitGroup
-	// refused asks for a reconnect, because a message was not taken.
-	refused chan struct{}
+	// refused tells that a message was not taken, stored that one was.
+	refused, stored chan struct{}
 	// replaced tells that another connection has replaced ours.
 	replaced chan struct{}
-	panics   map[string]int // by message ID
+	strikes  map[string]int // failures of a message that are its own, by message ID
 }
 
 // New returns a client that does nothing until Run.
@@ -85,8 +87,9 @@ func New(o Options) *Client {
 		state:    State{Phase: Starting, Since: time.Now()},
 		changed:  make(chan struct{}),
 		refused:  make(chan struct{}, 1),
+		stored:   make(chan struct{}, 1),
 		replaced: make(chan struct{}, 1),
-		panics:   map[string]int{},
+		strikes:  map[string]int{},
 	}
 }
 
@@ -152,13 +155,12 @@ func (c *Client) WaitOnline(ctx context.Context) error {
 
 // use makes d the device of this client and builds the whatsmeow client for it.
 func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
-	device.Guard(d)
-	wm := whatsmeow.NewClient(d, logger{c.Log, func() {
-		select {
-		case c.replaced <- struct{}{}:
-		default:
-		}
-	}})
+	device.Guard(d, func(err error) {
+		c.count(NotStored)
+		c.Log.Warn("the store failed while a message was decrypted; it is not acknowledged and WhatsApp will deliver it again", "err", err)
+		tell(c.refused)
+	})
+	wm := whatsmeow.NewClient(d, logger{c.Log, func() { tell(c.replaced) }})
 	if c.HTTP != nil {
 		wm.SetWebsocketHTTPClient(c.HTTP)
 		wm.SetPreLoginHTTPClient(c.HTTP)
@@ -181,19 +183,28 @@ func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 	// The sender sees two ticks once the bot has a message, whether or not it shows as online.
 	wm.SetForceActiveDeliveryReceipts(true)
 
-	mac := hmac.New(sha256.New, d.AdvSecretKey)
-	mac.Write([]byte("wabot message IDs"))
 	c.mu.Lock()
-	c.wm, c.idKey = wm, mac.Sum(nil)
+	c.wm = wm
 	c.mu.Unlock()
 	c.identify(d)
 	return wm
+}
+
+// tell leaves a word in a channel that has room for one.
+func tell(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has been told
+	}
 }
 
 // identify takes over who we are from the device.
 func (c *Client) identify(d *store.Device) {
 	id, lid := d.GetJID(), d.GetLID()
 	c.mu.Lock()
+	// All bots on one account know each other's messages, or they would answer one another. There is no
+	// secret in it: whoever makes such an ID is not answered.
+	c.idKey = []byte("wabot message IDs of " + id.User)
 	c.me = self{pn: id.ToNonAD(), lid: lid.ToNonAD(), device: id.Device, sentByUs: c.sentByUs}
 	c.mu.Unlock()
 	if !id.IsEmpty() {
@@ -230,7 +241,7 @@ func (c *Client) idMAC(random []byte) []byte {
 	return mac.Sum(nil)[:idCheck]
 }
 
-// sentByUs reports whether id is one that NewID made for this device.
+// sentByUs reports whether id is one that NewID made for this account.
 func (c *Client) sentByUs(id string) bool {
 	digits, ok := strings.CutPrefix(id, idPrefix)
 	raw, err := hex.DecodeString(digits)

@@ -19,6 +19,12 @@ import (
 // phone.
 func newClient(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, receive func(c *whatsapp.Client, m chat.Message) error) *whatsapp.Client {
 	t.Helper()
+	return newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { return d }, receive)
+}
+
+// newClientOn is newClient with something around the store's devices.
+func newClientOn(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, around func(whatsapp.Devices) whatsapp.Devices, receive func(c *whatsapp.Client, m chat.Message) error) *whatsapp.Client {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	store, err := sqlitestore.Open(t.Context(), t.TempDir(), log)
 	if err != nil {
@@ -28,7 +34,7 @@ func newClient(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, 
 	codes := make(chan string, 1)
 	var c *whatsapp.Client
 	c = whatsapp.New(whatsapp.Options{
-		Devices: store.Devices(),
+		Devices: around(store.Devices()),
 		Notes:   store,
 		Receive: func(_ context.Context, m chat.Message) error { return receive(c, m) },
 		Show: func(st whatsapp.State) {

@@ -3,6 +3,7 @@ package whatsapp
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	waLog "go.mau.fi/whatsmeow/util/log"
@@ -21,7 +22,21 @@ type logger struct {
 func (l logger) Errorf(format string, args ...any) { l.log.Warn(line(format, args)) }
 func (l logger) Warnf(format string, args ...any)  { l.log.Info(line(format, args)) }
 func (l logger) Infof(format string, args ...any)  { l.log.Debug(line(format, args)) }
-func (l logger) Debugf(format string, args ...any) { l.log.Debug(line(format, args)) }
+func (l logger) Debugf(format string, args ...any) {
+	if !private(format) {
+		l.log.Debug(line(format, args))
+	}
+}
+
+// private reports whether a line of whatsmeow's carries a person's name, or a stanza as it came.
+func private(format string) bool {
+	for _, begin := range []string{"Push name of", "Business name of", "Errored frame hex"} {
+		if strings.HasPrefix(format, begin) {
+			return true
+		}
+	}
+	return false
+}
 
 // Sub drops the loggers of raw stanzas: they carry names and texts. But what comes is looked
 // at for a stream's last word, see tap.

@@ -34,6 +34,8 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		return m, "newsletter"
 	case info.Chat.Server != types.GroupServer && info.Chat.Server != types.DefaultUserServer && info.Chat.Server != types.HiddenUserServer:
 		return m, "neither a person nor a group"
+	case info.Chat.User == "" || info.Sender.User == "" && !info.IsFromMe:
+		return m, "no address"
 	case info.Category == "peer":
 		return m, "between the account's own devices"
 	case info.IsFromMe && info.Sender.Device == me.device, me.sentByUs != nil && me.sentByUs(info.ID):

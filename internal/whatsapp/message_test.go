@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
@@ -175,8 +176,11 @@ func FuzzMessageFrom(f *testing.F) {
 
 func TestNewIDIsKnownAgain(t *testing.T) {
 	t.Parallel()
-	c, other := New(Options{}), New(Options{})
-	c.idKey, other.idKey = []byte("one"), []byte("two")
+	c, other, twin := New(Options{}), New(Options{}), New(Options{})
+	for bot, jid := range map[*Client]types.JID{c: onDevice(ownPN, 7), other: onDevice(alicePN, 7), twin: onDevice(ownPN, 8)} {
+		bot.Show = func(State) {}
+		bot.identify(&store.Device{ID: &jid})
+	}
 	seen := map[string]bool{}
 	for range 1000 {
 		id := c.NewID()
@@ -185,6 +189,10 @@ func TestNewIDIsKnownAgain(t *testing.T) {
 		}
 		if seen[id] || !c.sentByUs(id) || other.sentByUs(id) {
 			t.Fatalf("ID %q: repeated %v, ours %v, the other bot's %v", id, seen[id], c.sentByUs(id), other.sentByUs(id))
+		}
+		// Else two bots on one account would answer each other.
+		if !twin.sentByUs(id) {
+			t.Fatalf("ID %q is not known to another bot on the same account", id)
 		}
 		seen[id] = true
 	}

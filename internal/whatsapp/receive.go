@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
@@ -16,10 +17,10 @@ import (
 const (
 	// storing bounds the time a message may take to become durable, before it is refused.
 	storing = 30 * time.Second
-	// regain is the pause between a refused message and the reconnect that brings it again.
-	regain = 2 * time.Second
-	// poison is how often a message may make us panic before it is set aside.
-	poison = 3
+	// poison is how often a message may make us panic before it is set aside, indigestible how often a
+	// store that works may refuse it.
+	poison       = 3
+	indigestible = 8
 )
 
 // handle is whatsmeow's only event handler. False means that the event was not taken: it is
@@ -31,7 +32,8 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		if p := recover(); p != nil {
 			l.Log.Error("panic while taking an event; it is refused", "event", fmt.Sprintf("%T", evt), "panic", mask.Text(fmt.Sprint(p)), "stack", string(debug.Stack()))
 			l.count(Panicked)
-			taken = l.panicked(ctx, evt)
+			msg, ok := evt.(*events.Message)
+			taken = !ok || l.strike(ctx, msg, poison) // any other event is dropped
 		}
 	}()
 	switch evt := evt.(type) {
@@ -86,67 +88,64 @@ func (l *link) receive(ctx context.Context, evt *events.Message) bool {
 	}
 	wm, me := l.client()
 	// The other address is not in every stanza; what the store knows by now is as good.
-	fill(ctx, wm.Store.LIDs.GetLIDForPN, wm.Store.LIDs.GetPNForLID, evt.Info.Sender, &evt.Info.SenderAlt)
-	if evt.Info.IsFromMe {
-		fill(ctx, wm.Store.LIDs.GetLIDForPN, wm.Store.LIDs.GetPNForLID, evt.Info.Chat, &evt.Info.RecipientAlt)
+	err := fill(ctx, wm.Store.LIDs, evt.Info.Sender, &evt.Info.SenderAlt)
+	if err == nil && evt.Info.IsFromMe {
+		err = fill(ctx, wm.Store.LIDs, evt.Info.Chat, &evt.Info.RecipientAlt)
+	}
+	if err != nil {
+		return l.refuse(ctx, evt, fmt.Errorf("look up the sender's other address: %w", err))
 	}
 	m, reason := messageFrom(evt, me)
 	if reason != "" {
 		l.Log.Debug("not a message to answer", "id", evt.Info.ID, "chat", mask.JID(evt.Info.Chat.String()), "why", reason)
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, storing)
+	storeCtx, cancel := context.WithTimeout(ctx, storing)
 	defer cancel()
-	if err := l.Receive(ctx, m); err != nil {
-		l.count(NotStored)
-		l.Log.Warn("message not stored, so not acknowledged: WhatsApp will deliver it again", "id", m.ID, "err", err)
-		l.refuse()
-		return false
+	if err := l.Receive(storeCtx, m); err != nil {
+		return l.refuse(ctx, evt, err)
 	}
+	l.mu.Lock()
+	delete(l.strikes, m.ID)
+	l.mu.Unlock()
+	tell(l.stored)
 	return true
 }
 
-// fill looks up the other address of a person where the stanza did not give it.
-func fill(ctx context.Context, lid, pn func(context.Context, types.JID) (types.JID, error), known types.JID, alt *types.JID) {
-	if !alt.IsEmpty() {
-		return
+// fill looks up the other address of a person where the stanza did not give it. Without it someone who is
+// allowed under that address would be a stranger.
+func fill(ctx context.Context, lids store.LIDStore, known types.JID, alt *types.JID) (err error) {
+	switch {
+	case !alt.IsEmpty():
+	case known.Server == types.DefaultUserServer:
+		*alt, err = lids.GetLIDForPN(ctx, known)
+	case known.Server == types.HiddenUserServer:
+		*alt, err = lids.GetPNForLID(ctx, known)
 	}
-	lookup := lid
-	switch known.Server {
-	case types.DefaultUserServer:
-	case types.HiddenUserServer:
-		lookup = pn
-	default:
-		return
-	}
-	// An error leaves the address unknown, which the next message mends.
-	*alt, _ = lookup(ctx, known)
+	return err
 }
 
-// refuse asks for a reconnect after a pause, one at a time.
-func (l *link) refuse() {
-	time.AfterFunc(regain, func() {
-		select {
-		case l.refused <- struct{}{}:
-		default:
-		}
-	})
+// refuse leaves a message with WhatsApp because of err, unless the store works and it is the message that
+// cannot be stored, again and again.
+func (l *link) refuse(ctx context.Context, evt *events.Message, err error) (taken bool) {
+	l.count(NotStored)
+	l.Log.Warn("message not stored, so not acknowledged: WhatsApp will deliver it again", "id", evt.Info.ID, "err", err)
+	if ctx.Err() != nil || l.storeWorks(ctx) != nil {
+		tell(l.refused)
+		return false
+	}
+	return l.strike(ctx, evt, indigestible)
 }
 
-// panicked decides on an event that made us panic: a message is refused, so that it comes
-// again, until that has happened too often; then it is set aside where the operator can find
-// it. Any other event is dropped.
-func (l *link) panicked(ctx context.Context, evt any) (taken bool) {
-	msg, ok := evt.(*events.Message)
-	if !ok {
-		return true
-	}
+// strike decides on a message that failed through its own fault: it is refused, so that it comes again,
+// until that has happened as often as most says; then it is set aside where the operator can find it.
+func (l *link) strike(ctx context.Context, msg *events.Message, most int) (taken bool) {
 	l.mu.Lock()
-	l.panics[msg.Info.ID]++
-	n := l.panics[msg.Info.ID]
+	l.strikes[msg.Info.ID]++
+	n := l.strikes[msg.Info.ID]
 	l.mu.Unlock()
-	if n < poison {
-		l.refuse()
+	if n < most {
+		tell(l.refused)
 		return false
 	}
 	raw, err := proto.Marshal(msg.RawMessage)
@@ -154,13 +153,14 @@ func (l *link) panicked(ctx context.Context, evt any) (taken bool) {
 		err = l.Notes.SetNote(ctx, noteDead+msg.Info.ID, raw)
 	}
 	if err != nil {
-		l.Log.Error("set aside a message that makes us panic", "id", msg.Info.ID, "err", err)
+		l.Log.Error("set aside a message that cannot be taken", "id", msg.Info.ID, "err", err)
+		tell(l.refused)
 		return false
 	}
 	l.count(SetAside)
-	l.Log.Error("a message makes us panic each time; it is set aside and will not be answered: please report it", "id", msg.Info.ID)
+	l.Log.Error("a message cannot be taken, each time it comes; it is set aside and will not be answered: please report it", "id", msg.Info.ID)
 	l.mu.Lock()
-	delete(l.panics, msg.Info.ID)
+	delete(l.strikes, msg.Info.ID)
 	l.mu.Unlock()
 	return true
 }

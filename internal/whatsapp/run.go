@@ -30,6 +30,14 @@ const (
 	// watch is how often the link is looked at, deaf how long it may be down or silent before it is set up anew.
 	watch = 10 * time.Second
 	deaf  = 60 * time.Second
+	// The pause between a message that was not taken and the reconnect that brings it again doubles from
+	// regain to regainMost, while none is stored in between.
+	regain     = 2 * time.Second
+	regainMost = 5 * time.Minute
+	// probe is how often a store is tried that failed, before the reconnect.
+	probe = 5 * time.Second
+	// WhatsApp unlinks the devices of a phone that is away for 14 days; after absent the log says so.
+	absent = 12 * 24 * time.Hour
 )
 
 // Run pairs if the store has no device, connects, and keeps the link until ctx is done; then it
@@ -106,6 +114,11 @@ type link struct {
 	first    bool        // the next code is the first of its connection
 	show     *time.Timer // when the next code is due
 	redial   *time.Timer // when to connect again by ourselves
+	regain   *time.Timer // when to fetch again what was not taken
+	regains  int         // how often that was done in a row
+	failing  bool        // the store failed when it was tried last
+	fetching bool        // regain runs
+	warned   time.Time   // when the log said last that the phone is away
 	tries    int         // connects by ourselves in a row
 	round    int         // rounds of pairing codes
 	down     time.Time   // since when we are not logged in, zero while we are
@@ -114,9 +127,10 @@ type link struct {
 
 // run connects and follows the events until the link ends.
 func (l *link) run(ctx context.Context) error {
-	l.show, l.redial = stopped(), stopped()
+	l.show, l.redial, l.regain = stopped(), stopped(), stopped()
 	defer l.show.Stop()
 	defer l.redial.Stop()
+	defer l.regain.Stop()
 	tick := time.NewTicker(watch)
 	defer tick.Stop()
 
@@ -144,8 +158,16 @@ func (l *link) run(ctx context.Context) error {
 			}
 			l.connect(ctx)
 		case <-l.refused:
-			// The server gives a refused message again on the next connection only.
-			l.wm.ResetConnection()
+			if !l.fetching {
+				l.fetching = true
+				wait := min(regainMost, regain<<min(l.regains, 16))
+				l.regain.Reset(wait + mathrand.N(wait/4+1))
+				l.regains++
+			}
+		case <-l.stored:
+			l.regains = 0
+		case <-l.regain.C:
+			l.fetch(ctx)
 		case <-l.replaced:
 			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
@@ -155,6 +177,32 @@ func (l *link) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// fetch connects anew, because the server gives a message that was not taken again on the next connection
+// only. While the store fails that would be in vain, and is put off.
+func (l *link) fetch(ctx context.Context) {
+	if err := l.storeWorks(ctx); err != nil {
+		if !l.failing {
+			l.Log.Warn("the store does not work yet; WhatsApp keeps what was not taken", "err", err)
+		}
+		l.failing = true
+		l.regain.Reset(probe)
+		return
+	}
+	if l.failing {
+		l.Log.Info("the store works again; fetching what was not taken")
+		l.failing, l.regains = false, 0
+	}
+	l.fetching = false
+	l.wm.ResetConnection()
+}
+
+// storeWorks tries the store with a small write.
+func (c *Client) storeWorks(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probe)
+	defer cancel()
+	return c.Notes.SetNote(ctx, noteProbe, []byte(time.Now().UTC().Format(time.RFC3339)))
 }
 
 func stopped() *time.Timer {
@@ -197,11 +245,20 @@ func (l *link) again(most time.Duration) {
 
 // look mends a link that is down without anyone working on it, or up and deaf.
 func (l *link) look(ctx context.Context) {
-	if !l.paired {
+	phase := l.State().Phase
+	if !l.paired || phase == Waiting { // redial is set
 		return
+	}
+	if seen := l.State().PhoneSeen; !seen.IsZero() && time.Since(seen) > absent && time.Since(l.warned) > 24*time.Hour {
+		l.warned = time.Now()
+		l.Log.Error("the phone has not been seen for long; WhatsApp unlinks its devices after 14 days: open WhatsApp on the phone", "last", seen.Format(time.RFC3339))
 	}
 	if l.wm.IsLoggedIn() && l.wm.IsConnected() {
 		l.down = time.Time{}
+		if phase == Connecting {
+			// The word that an earlier connection broke came after the login of this one.
+			l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
+		}
 		return
 	}
 	if l.down.IsZero() {
@@ -247,16 +304,8 @@ func (l *link) follow(ctx context.Context, evt any) error {
 			s.Next = "turn the passkey off in WhatsApp's settings on the phone (Account, Passkeys), then scan a new code"
 		})
 	case *events.PairPasskeyConfirmation:
-		if evt.SkipHandoffUX {
-			if err := l.wm.SendPasskeyConfirmation(ctx); err != nil {
-				l.Log.Warn("confirm the passkey", "err", err)
-			}
-			return nil
-		}
-		l.set(func(s *State) {
-			s.Reason, s.Code = "the phone asks to compare a code", evt.Code
-			s.Next = "check that the phone shows the same code"
-		})
+		// It follows an answer to the request, which wabot cannot give.
+		l.Log.Warn("WhatsApp asks to confirm a passkey that wabot did not send")
 	case *events.PairPasskeyError:
 		l.Log.Warn("passkey step of the pairing failed", "err", evt.Error)
 	case *events.QRScannedWithoutMultidevice:
@@ -274,6 +323,9 @@ func (l *link) follow(ctx context.Context, evt any) error {
 			return nil
 		}
 		l.set(func(s *State) {
+			if s.Phase == Waiting {
+				return // it says when and why
+			}
 			s.Phase, s.Reason, s.Next = Connecting, "the connection to WhatsApp broke", "wabot connects again by itself"
 		})
 	case *events.KeepAliveTimeout:
@@ -338,17 +390,12 @@ func (l *link) connected(ctx context.Context) {
 	if l.State().Phase != Online {
 		l.setNote(ctx, noteConnected, time.Now())
 	}
-	if err := l.Notes.SetNote(ctx, noteEnd, nil); err != nil {
-		l.Log.Warn("clear the note of an earlier end", "err", err)
-	}
+	l.clearEnd(ctx)
 	l.mu.Lock()
 	answering := l.answering > 0
 	l.mu.Unlock()
 	l.present(ctx, answering)
 	l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
-	if seen := l.State().PhoneSeen; !seen.IsZero() && time.Since(seen) > 12*24*time.Hour {
-		l.Log.Error("the phone has not been seen for long; WhatsApp unlinks its devices after 14 days: open WhatsApp on the phone", "last", seen.Format(time.RFC3339))
-	}
 }
 
 // showCode shows the next pairing QR code, or ends the round when there is none left.

@@ -84,6 +84,8 @@ type EndError struct {
 	Until time.Time `json:"until"`
 	// Times counts how often this end came in a row, each within a day of the last.
 	Times int `json:"times"`
+	// Version is the build that came to this end.
+	Version string `json:"version"`
 }
 
 func (e *EndError) Error() string {
@@ -100,7 +102,7 @@ func (e *EndError) Next() string {
 	case Banned:
 		return fmt.Sprintf("wabot will not connect before %s; start it again then, and send less", e.Until.Local().Format(time.RFC1123))
 	case Outdated:
-		return "update wabot to a newer release"
+		return fmt.Sprintf("update wabot to a newer release; this one will not connect before %s", e.Until.Local().Format(time.TimeOnly))
 	default:
 		return "stop the other copy (two processes must never use one session), then start wabot again"
 	}
@@ -120,6 +122,7 @@ const (
 	noteConnected = "whatsapp.connected"
 	notePhone     = "whatsapp.phone-seen"
 	noteDead      = "whatsapp.dead-letter."
+	noteProbe     = "whatsapp.probe"
 )
 
 // note reads the note key into v and reports whether there was one.
@@ -165,10 +168,26 @@ func (c *Client) ended(ctx context.Context, now time.Time) (end *EndError, wait 
 	if err != nil || !ok || !now.Before(e.Until) {
 		return nil, 0, err
 	}
-	if e.End == Replaced {
+	switch {
+	case e.End == Replaced:
 		return nil, e.Until.Sub(now), nil
+	case e.End == Outdated && e.Version != c.Version:
+		return nil, 0, nil
 	}
 	return &e, 0, nil
+}
+
+// clearEnd forgets an earlier end after a login. That a replacement came is kept: those of a day count
+// together, however often the two copies log in in between.
+func (c *Client) clearEnd(ctx context.Context) {
+	var last EndError
+	ok, err := c.note(ctx, noteEnd, &last)
+	if err == nil && ok && last.End != Replaced {
+		err = c.Notes.SetNote(ctx, noteEnd, nil)
+	}
+	if err != nil {
+		c.Log.Warn("clear the note of an earlier end", "err", err)
+	}
 }
 
 // end notes the end of the link for the next start and returns it.
@@ -178,14 +197,13 @@ func (c *Client) end(ctx context.Context, e EndError) error {
 		e.Times = last.Times
 	}
 	e.Times++
+	e.Version = c.Version
 	switch e.End {
 	case Replaced:
 		// The first restart is somebody's doing; a row of them is two supervisors fighting.
 		if e.Times > 1 {
 			e.Until = e.At.Add(min(15*time.Minute, time.Minute<<min(e.Times-2, 5)))
 		}
-	case Locked:
-		e.Until = e.At.Add(time.Hour)
 	case Outdated:
 		e.Until = e.At.Add(15 * time.Minute)
 	}

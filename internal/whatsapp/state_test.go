@@ -1,0 +1,128 @@
+package whatsapp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mau.fi/whatsmeow/types/events"
+)
+
+// notes are notes in memory, which fail with broken.
+type notes struct {
+	kept   map[string][]byte
+	broken error
+}
+
+func (n *notes) Note(_ context.Context, key string) ([]byte, error) { return n.kept[key], n.broken }
+
+func (n *notes) SetNote(_ context.Context, key string, value []byte) error {
+	if n.broken == nil {
+		n.kept[key] = value
+	}
+	return n.broken
+}
+
+func newLink(version string, n *notes) *link {
+	c := New(Options{Notes: n, Show: func(State) {}, Version: version, Log: slog.New(slog.DiscardHandler)})
+	return &link{Client: c, paired: true, redial: stopped()}
+}
+
+// Two copies that replace each other log in each time: the count of a day goes on, and the next start
+// waits longer each time.
+func TestReplacementsOfADayCountTogether(t *testing.T) {
+	t.Parallel()
+	n := &notes{kept: map[string][]byte{}}
+	l := newLink("1", n)
+	at := time.Now()
+	var last time.Duration
+	for i := range 4 {
+		l.end(t.Context(), EndError{End: Replaced, At: at})
+		end, wait, err := l.ended(t.Context(), at)
+		if end != nil || err != nil || i == 0 && wait != 0 || i > 0 && wait <= last {
+			t.Errorf("replacement %d: end %v, wait %v after %v, err %v", i+1, end, wait, last, err)
+		}
+		last = wait
+		l.clearEnd(t.Context()) // a login
+	}
+	l.end(t.Context(), EndError{End: Replaced, At: at.Add(25 * time.Hour)})
+	if _, wait, _ := l.ended(t.Context(), at.Add(25*time.Hour)); wait != 0 {
+		t.Errorf("a replacement a day later waits %v", wait)
+	}
+}
+
+func TestOutdatedEndsWithTheNextBuild(t *testing.T) {
+	t.Parallel()
+	n := &notes{kept: map[string][]byte{}}
+	now := time.Now()
+	old := newLink("1", n)
+	old.end(t.Context(), EndError{End: Outdated, At: now})
+	if end, _, err := old.ended(t.Context(), now.Add(time.Minute)); end == nil || err != nil {
+		t.Errorf("the same build may connect at once: %v, %v", end, err)
+	}
+	if end, _, err := newLink("2", n).ended(t.Context(), now.Add(time.Minute)); end != nil || err != nil {
+		t.Errorf("the next build may not connect: %v, %v", end, err)
+	}
+	old.end(t.Context(), EndError{End: Locked, At: now})
+	if end, _, err := old.ended(t.Context(), now.Add(time.Second)); end != nil || err != nil {
+		t.Errorf("after a lock the start is refused, against its own advice: %v, %v", end, err)
+	}
+}
+
+// While the next connect is due at a time, nothing else may change that.
+func TestWaitingIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	l := newLink("1", &notes{kept: map[string][]byte{}})
+	l.follow(t.Context(), &events.ConnectFailure{Reason: 418})
+	waiting := l.State()
+	if waiting.Phase != Waiting {
+		t.Fatalf("phase %s after an unknown refusal", waiting.Phase)
+	}
+	l.follow(t.Context(), &events.Disconnected{})
+	l.down = time.Now().Add(-time.Hour)
+	l.look(t.Context()) // would dial a client that is not there
+	if l.State() != waiting {
+		t.Errorf("state %+v, want %+v", l.State(), waiting)
+	}
+}
+
+// A message that a working store refuses each time is set aside at last; one that meets a store which
+// fails never is.
+func TestIndigestibleMessageIsSetAside(t *testing.T) {
+	t.Parallel()
+	n := &notes{kept: map[string][]byte{}}
+	l := newLink("1", n)
+	evt := event(fromAlice, text("hi"))
+	n.broken = errors.New("database gone")
+	for range 3 * indigestible {
+		if l.refuse(t.Context(), evt, n.broken) {
+			t.Fatal("taken while the store fails")
+		}
+	}
+	n.broken = nil
+	for i := range indigestible {
+		if taken := l.refuse(t.Context(), evt, errors.New("too large")); taken != (i == indigestible-1) {
+			t.Fatalf("refusal %d: taken %v", i+1, taken)
+		}
+	}
+	if len(n.kept[noteDead+evt.Info.ID]) == 0 {
+		t.Errorf("nothing was set aside: %v", n.kept)
+	}
+}
+
+func TestLogHasNoNames(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := logger{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), nil}
+	l.Debugf("Push name of %s changed from %s to %s, dispatching event", alicePN, "Alice", "Alicia")
+	l.Debugf("Business name of %s changed from %s to %s, dispatching event", alicePN, "Alice", "Alicia")
+	l.Debugf("Errored frame hex: %s", "616c696365")
+	l.Debugf("Doing %s", "well")
+	if s := out.String(); strings.Contains(s, "Ali") || strings.Contains(s, "616c") || !strings.Contains(s, "Doing well") {
+		t.Errorf("logged %q", s)
+	}
+}
