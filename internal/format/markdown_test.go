@@ -117,7 +117,14 @@ func FuzzMarkdown(f *testing.F) {
 			t.Errorf("a control character in %q", got)
 		}
 		// These say something other than their own letters: links, tags, entities, a block's language, a table's head.
-		if utf8.ValidString(s) && !strings.ContainsAny(s, "[]<>&`|") && !strings.Contains(s, "~~~") && words(got) != words(s) {
+		// Three tildes, which begin a block, may have control characters between them, which are dropped first.
+		read := strings.Map(func(c rune) rune {
+			if unicode.IsControl(c) {
+				return -1
+			}
+			return c
+		}, s)
+		if utf8.ValidString(s) && !strings.ContainsAny(s, "[]<>&`|") && !strings.Contains(read, "~~~") && words(got) != words(s) {
 			t.Errorf("%q lost its words: %q", s, got)
 		}
 		checkSplit(t, got, 20)
