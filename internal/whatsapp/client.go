@@ -24,7 +24,10 @@ import (
 
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waCompanionReg"
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
 
 	"wabot/internal/chat"
 	"wabot/internal/device"
@@ -71,13 +74,13 @@ type Client struct {
 	// answering counts the turns in work: while there are any the account shows as available.
 	answering int
 
-	// handlers are the event handlers under way.
-	handlers sync.WaitGroup
 	// refused tells that a message was not taken, stored that one was.
 	refused, stored chan struct{}
 	// replaced tells that another connection has replaced ours.
 	replaced chan struct{}
 	strikes  map[string]int // failures of a message that are its own, by message ID
+	// awaited are the messages that did not decrypt and were asked for again, by ID, since when.
+	awaited map[string]time.Time
 }
 
 // New returns a client that does nothing until Run.
@@ -90,6 +93,7 @@ func New(o Options) *Client {
 		stored:   make(chan struct{}, 1),
 		replaced: make(chan struct{}, 1),
 		strikes:  map[string]int{},
+		awaited:  map[string]time.Time{},
 	}
 }
 
@@ -178,6 +182,10 @@ func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 	wm.SendReportingTokens = true
 	wm.AutoTrustIdentity = true
 	wm.AutoReconnectHook = func(err error) bool { return c.backoff(ctx, wm, err) }
+	wm.PreRetryCallback = func(*events.Receipt, types.MessageID, int, *waE2E.Message) bool {
+		c.count(Resent)
+		return true
+	}
 	// One retry receipt at a time: the guard can then tell their reads apart.
 	wm.SetMaxParallelRetryReceiptHandling(1)
 	// The sender sees two ticks once the bot has a message, whether or not it shows as online.

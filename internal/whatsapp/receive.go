@@ -21,13 +21,18 @@ const (
 	// store that works may refuse it.
 	poison       = 3
 	indigestible = 8
+	// patience is how long a message that did not decrypt is awaited, awaitedMost how many are at once.
+	patience    = 5 * time.Minute
+	awaitedMost = 10_000
 )
 
 // handle is whatsmeow's only event handler. False means that the event was not taken: it is
 // not acknowledged and comes again.
 func (l *link) handle(ctx context.Context, evt any) (taken bool) {
-	l.handlers.Add(1)
-	defer l.handlers.Done()
+	if !l.handling.TryRLock() {
+		return false
+	}
+	defer l.handling.RUnlock()
 	defer func() {
 		if p := recover(); p != nil {
 			l.Log.Error("panic while taking an event; it is refused", "event", fmt.Sprintf("%T", evt), "panic", mask.Text(fmt.Sprint(p)), "stack", string(debug.Stack()))
@@ -38,6 +43,9 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	}()
 	switch evt := evt.(type) {
 	case *events.Message:
+		l.mu.Lock()
+		delete(l.awaited, evt.Info.ID)
+		l.mu.Unlock()
 		return l.receive(ctx, evt)
 	case *events.QR, *events.PairSuccess, *events.PairError, *events.ManualLoginReconnect,
 		*events.PairPasskeyRequest, *events.PairPasskeyConfirmation, *events.PairPasskeyError,
@@ -65,6 +73,11 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		} else {
 			l.count(Undecryptable)
 		}
+		l.mu.Lock()
+		if len(l.awaited) < awaitedMost {
+			l.awaited[evt.Info.ID] = time.Now()
+		}
+		l.mu.Unlock()
 		l.Log.Warn("a message could not be decrypted; asked its sender to send it again",
 			"id", evt.Info.ID, "chat", mask.JID(evt.Info.Chat.String()), "unavailable", evt.IsUnavailable)
 	case *events.IdentityChange:
@@ -135,6 +148,23 @@ func (l *link) refuse(ctx context.Context, evt *events.Message, err error) (take
 		return false
 	}
 	return l.strike(ctx, evt, indigestible)
+}
+
+// vanished says which of the messages that did not decrypt have not come again at now.
+func (l *link) vanished(now time.Time) {
+	l.mu.Lock()
+	var gone []string
+	for id, since := range l.awaited {
+		if now.Sub(since) > patience {
+			gone = append(gone, id)
+			delete(l.awaited, id)
+		}
+	}
+	l.mu.Unlock()
+	for _, id := range gone {
+		l.count(Vanished)
+		l.Log.Error("a message that did not decrypt has not come again: it is not answered; its sender's phone may be off", "id", id)
+	}
 }
 
 // strike decides on a message that failed through its own fault: it is refused, so that it comes again,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"sync"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -90,7 +91,7 @@ func (c *Client) Run(ctx context.Context) error {
 		err = l.run(ctx)
 		l.wm.Disconnect()
 		close(l.done)
-		c.handlers.Wait()
+		l.handling.Lock() // for good: whatsmeow may still have events
 		if !errors.Is(err, errPairAgain) {
 			return err
 		}
@@ -107,6 +108,8 @@ type link struct {
 	// events carries the events that change the link to run; done is closed when nobody reads it any more.
 	events chan any
 	done   chan struct{}
+	// handling is read-locked by each event handler under way, and locked once no more may begin.
+	handling sync.RWMutex
 
 	paired   bool        // the device has an account
 	joining  bool        // it was paired on this connection, which the server now ends
@@ -171,6 +174,7 @@ func (l *link) run(ctx context.Context) error {
 		case <-l.replaced:
 			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
+			l.vanished(time.Now())
 			l.look(ctx)
 		}
 		if err != nil {

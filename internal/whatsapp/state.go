@@ -54,6 +54,8 @@ const (
 	NotStored     Event = "not_stored"    // a message; it was not acknowledged and comes again
 	Panicked      Event = "panicked"      // while taking an event
 	SetAside      Event = "set_aside"     // a message that made us panic each time
+	Vanished      Event = "vanished"      // a message that did not decrypt and never came again
+	Resent        Event = "resent"        // a message of ours, to a device that could not decrypt it
 	Conflicted    Event = "conflicted"    // a send crossed a message of the same person and was repeated
 )
 

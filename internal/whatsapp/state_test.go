@@ -9,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
+
+	"wabot/internal/chat"
 )
 
 // notes are notes in memory, which fail with broken.
@@ -124,5 +128,30 @@ func TestLogHasNoNames(t *testing.T) {
 	l.Debugf("Doing %s", "well")
 	if s := out.String(); strings.Contains(s, "Ali") || strings.Contains(s, "616c") || !strings.Contains(s, "Doing well") {
 		t.Errorf("logged %q", s)
+	}
+}
+
+func TestMessageThatNeverDecryptsIsSaid(t *testing.T) {
+	t.Parallel()
+	l := newLink("1", &notes{kept: map[string][]byte{}})
+	counted := map[Event]int{}
+	l.Count = func(e Event) { counted[e]++ }
+	l.Receive = func(context.Context, chat.Message) error { return nil }
+	l.use(t.Context(), &store.Device{})
+	for _, id := range []string{"HEALED", "GONE"} {
+		l.handle(t.Context(), &events.UndecryptableMessage{Info: types.MessageInfo{ID: id}})
+	}
+	healed := event(fromAlice, text("hi"))
+	healed.Info.ID = "HEALED"
+	l.handle(t.Context(), healed)
+	l.vanished(time.Now().Add(patience / 2))
+	if counted[Vanished] != 0 {
+		t.Errorf("%d are gone before the time", counted[Vanished])
+	}
+	for range 2 {
+		l.vanished(time.Now().Add(2 * patience))
+	}
+	if counted[Vanished] != 1 || counted[Undecryptable] != 2 {
+		t.Errorf("counted %v, want 2 undecryptable and 1 vanished", counted)
 	}
 }
