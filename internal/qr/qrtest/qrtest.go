@@ -3,19 +3,13 @@ package qrtest
 
 import (
 	"errors"
-	"image"
-	"image/color"
-	"image/draw"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/makiuchi-d/gozxing"
-	"github.com/makiuchi-d/gozxing/qrcode"
+	"github.com/makiuchi-d/gozxing/qrcode/decoder"
 )
-
-// module is the width of a character cell and half its height, in pixels.
-const module = 8
 
 // blocks finds the part of a line that is of a code: half blocks within colours.
 var blocks = regexp.MustCompile(`\x1b\[38;5;231;48;5;16m([ ▀▄█]{20,})\x1b\[0m`)
@@ -40,21 +34,13 @@ func Read(output string) (string, error) {
 	if !finished(code) {
 		return "", ErrNone
 	}
-	// In one code of a hundred the reader takes something else for a corner, where a camera, which never
-	// sees the same picture twice, would look again. So it then looks at the bare modules.
-	text, err := decode(picture(code, 2), nil)
-	if err != nil {
-		text, err = decode(picture(code, 0), map[gozxing.DecodeHintType]any{gozxing.DecodeHintType_PURE_BARCODE: true})
-	}
-	return text, err
+	return decode(modules(code))
 }
 
-func decode(img image.Image, hints map[gozxing.DecodeHintType]any) (string, error) {
-	bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
-	if err != nil {
-		return "", err
-	}
-	result, err := qrcode.NewQRCodeReader().Decode(bitmap, hints)
+// decode reads the modules of a code. There is no picture to find it in: a reader of pictures takes, in one
+// code of a hundred, something else for a corner, where a camera would look again.
+func decode(modules [][]bool) (string, error) {
+	result, err := decoder.NewDecoder().DecodeBoolMapWithoutHint(modules)
 	if err != nil {
 		return "", err
 	}
@@ -66,22 +52,30 @@ func finished(code []string) bool {
 	return len(code) > 0 && 2*len(code) >= utf8.RuneCountInString(code[0])
 }
 
-// picture draws a code, white on black, with so many black modules around it.
-func picture(code []string, around int) image.Image {
-	size := (utf8.RuneCountInString(code[0]) + 2*around) * module
-	img := image.NewGray(image.Rect(0, 0, size, size))
-	light := image.NewUniform(color.White)
+// modules returns the modules of a code without the light ones around it, true for dark.
+func modules(code []string) [][]bool {
+	width := utf8.RuneCountInString(code[0])
+	all := make([][]bool, 2*len(code))
 	for row, line := range code {
-		x, y := around*module, (2*row+around)*module
 		for _, r := range line {
-			if r == '▀' || r == '█' {
-				draw.Draw(img, image.Rect(x, y, x+module, y+module), light, image.Point{}, draw.Src)
-			}
-			if r == '▄' || r == '█' {
-				draw.Draw(img, image.Rect(x, y+module, x+module, y+2*module), light, image.Point{}, draw.Src)
-			}
-			x += module
+			all[2*row] = append(all[2*row], r != '▀' && r != '█')
+			all[2*row+1] = append(all[2*row+1], r != '▄' && r != '█')
 		}
 	}
-	return img
+	all = all[:min(width, len(all))] // a code is square: of an odd number of rows the last line shows half
+	// Three corners of a code are dark.
+	first := slices.IndexFunc(all, func(row []bool) bool { return slices.Contains(row, true) })
+	if first < 0 {
+		return nil
+	}
+	left := slices.Index(all[first], true)
+	size := width - 2*left
+	if first+size > len(all) || size <= 0 {
+		return nil
+	}
+	square := all[first : first+size]
+	for i := range square {
+		square[i] = square[i][left : left+size]
+	}
+	return square
 }

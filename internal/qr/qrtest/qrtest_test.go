@@ -15,7 +15,7 @@ import (
 func TestReadReadsAll(t *testing.T) {
 	t.Parallel()
 	random := rand.NewChaCha8([32]byte{1})
-	for n := range 300 {
+	for n := range 3000 {
 		raw := make([]byte, 165)
 		random.Read(raw)
 		text := "2@" + base64.StdEncoding.EncodeToString(raw)
