@@ -68,6 +68,9 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 					env.T().Log("wabot's output:\n" + w.bot.output.String())
 				}
 				problems := w.problems()
+				if !w.ended {
+					problems = append(problems, "the story did not come to its end")
+				}
 				w.close()
 				if len(problems) > 0 {
 					env.T().Fatal("broken promises:\n" + strings.Join(problems, "\n"))
@@ -76,15 +79,17 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":  command(start),
-			"kill":   command(func(_ context.Context, w *world, _ []string) error { return w.kill() }),
-			"stop":   command(func(_ context.Context, w *world, _ []string) error { return w.stop() }),
-			"exits":  command(exits),
-			"online": command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
-			"says":   command(says),
-			"phone":  command(phone),
-			"model":  command(model),
-			"server": command(server),
+			"start":   command(start),
+			"sigkill": command(func(_ context.Context, w *world, _ []string) error { return w.kill() }),
+			"sigterm": command(func(_ context.Context, w *world, _ []string) error { return w.stop() }),
+			"exits":   command(exits),
+			"online":  command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
+			"says":    command(says),
+			"phone":   command(phone),
+			"model":   command(model),
+			"server":  command(server),
+			// A word of testscript's own goes before ours: with it a script may end early, or not do what it says.
+			"end": command(func(_ context.Context, w *world, _ []string) error { w.ended = true; return nil }),
 		},
 	}
 }
@@ -212,14 +217,16 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return err
 	case "replies":
 		all := p.Messages(chat)
-		i := slices.IndexFunc(all, func(m whatsapptest.Received) bool { return !m.FromMe || m.Device != 0 })
+		i := len(all) - 1
+		for ; i >= 0 && all[i].FromMe && all[i].Device == 0; i-- {
+		}
 		if i < 0 {
 			return fmt.Errorf("%s has nothing to reply to", name)
 		}
 		_, err := p.Send(ctx, chat, whatsapptest.Draft{Text: args[0], Quote: &all[i]})
 		return err
 	case "hears":
-		return w.hear(ctx, name, chat, args[0])
+		return w.hear(ctx, name, chat, strings.ReplaceAll(args[0], `\n`, "\n"))
 	case "shows":
 		want, err := strconv.Atoi(args[0])
 		if err != nil {
@@ -266,6 +273,7 @@ var faults = map[string]llmtest.Kind{
 // model ACT ...: what the model API does from now on.
 //
 //	answers TEXT | echoes | down | up | asked N: has had N requests in all
+//	was-told TEXT | was-not-told TEXT: in the last request, history included
 //	FAULT [TIMES]: fails, for the next so many requests or all of them | works
 func model(ctx context.Context, w *world, args []string) error {
 	act, args := args[0], args[1:]
@@ -296,6 +304,16 @@ func model(ctx context.Context, w *world, args []string) error {
 		}
 		if got := len(w.model.Requests()); got != n {
 			return fmt.Errorf("the model was asked %d times, want %d", got, n)
+		}
+		return nil
+	case "was-told", "was-not-told":
+		all := w.model.Requests()
+		if len(all) == 0 {
+			return fmt.Errorf("the model was not asked yet")
+		}
+		told := slices.ContainsFunc(all[len(all)-1].Messages, func(m llmtest.Message) bool { return strings.Contains(m.Text, args[0]) })
+		if told != (act == "was-told") {
+			return fmt.Errorf("that the model was told %q last is %v", args[0], told)
 		}
 		return nil
 	}

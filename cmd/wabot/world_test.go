@@ -46,6 +46,8 @@ type world struct {
 
 	bot  *process   // the one started last
 	bots []*process // all of them
+
+	ended bool // the story came to its end
 }
 
 // process is one run of wabot.

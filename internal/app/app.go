@@ -180,9 +180,15 @@ func run(ctx context.Context, p Process, args []string) error {
 func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
 	var b *bot.Bot
 	var wa *whatsapp.Client
+	tenant := &tenant{store: store, log: log}
 	box := inbox.New(watchedStore{store, site.metrics}, inbox.Options{
-		Ended:  site.metrics.turn,
-		Ready:  func(ctx context.Context) error { return wa.WaitOnline(ctx) },
+		Ended: site.metrics.turn,
+		Ready: func(ctx context.Context) error {
+			if err := wa.WaitOnline(ctx); err != nil {
+				return err
+			}
+			return tenant.moveIn(ctx, wa.State().Account)
+		},
 		GiveUp: func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		Lease:  cfg.Model.Timeout + sending,
 	}, log)
@@ -194,7 +200,11 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 				site.metrics.message(ignored)
 				return nil
 			}
-			if err := box.Put(ctx, m); err != nil {
+			err := tenant.moveIn(ctx, wa.State().Account)
+			if err == nil {
+				err = box.Put(ctx, m)
+			}
+			if err != nil {
 				site.metrics.message(failed)
 				return err
 			}

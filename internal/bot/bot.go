@@ -69,6 +69,22 @@ func New(o Options) *Bot { return &Bot{Options: o, refused: map[string]bool{}} }
 // "read more" long before.
 const partLimit = 4000
 
+// mostParts bounds a reply, in messages; goesOn ends one that would be longer.
+const (
+	mostParts = 5
+	goesOn    = "\n\n… _This is as much as fits into a chat. Ask me to go on, or for a part of it._"
+)
+
+// parts splits an answer into the messages it is sent as.
+func parts(text string) []string {
+	all := format.Split(text, partLimit)
+	if len(all) > mostParts {
+		all = all[:mostParts]
+		all[mostParts-1] += goesOn
+	}
+	return all
+}
+
 // Answer answers a turn. An error means: try the turn again.
 func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
 	if t.Reply == nil {
@@ -89,7 +105,7 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 		return err
 	}
 	r := chat.Reply{Failure: failure}
-	for i, part := range format.Split(text, partLimit) {
+	for i, part := range parts(text) {
 		r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: part, Quote: i == 0 && t.Last().Group})
 	}
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
@@ -110,6 +126,11 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 		return "", "", err
 	}
 	c, err := b.Model.Complete(ctx, b.prompt(t, history))
+	var e *llm.Error
+	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history) > 0 {
+		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY", "chat", mask.JID(t.Chat))
+		c, err = b.Model.Complete(ctx, b.prompt(t, nil))
+	}
 	if err != nil {
 		return b.apology(ctx, t, err)
 	}
@@ -192,16 +213,18 @@ func permanent(err error) bool {
 }
 
 // GiveUp says in the chat that its turn is given up, unless a reply may be there already or
-// cannot be sent.
+// cannot be sent. The sentence is saved as the turn's reply, so that it is said once whatever is
+// killed meanwhile.
 func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
-	if t.Reply != nil {
+	if t.Reply != nil && t.Reply.Failure == "" {
 		return nil
 	}
-	last := t.Last()
-	part := chat.Part{ID: b.WA.NewID(), Text: gaveUp, Quote: last.Group}
-	var quote *chat.Message
-	if part.Quote {
-		quote = &last
+	if t.Reply != nil {
+		return b.send(ctx, &t)
 	}
-	return b.WA.Send(ctx, t.Chat, part, quote)
+	r := chat.Reply{Failure: cause.Error(), Parts: []chat.Part{{ID: b.WA.NewID(), Text: gaveUp, Quote: t.Last().Group}}}
+	if err := b.Turns.SaveReply(ctx, &t, r); err != nil {
+		return err
+	}
+	return b.send(ctx, &t)
 }

@@ -240,13 +240,74 @@ func TestGiveUp(t *testing.T) {
 	if err := b.GiveUp(t.Context(), turn(from("!ai hi")), errors.New("broken")); err != nil {
 		t.Fatal(err)
 	}
-	w.check(`send OUT1 "long text"`)
+	w.check("save 1 parts, 0 sent", `send OUT1 "long text"`)
+	w.did = nil
 	saved := turn(from("!ai hi"))
 	saved.Reply = &chat.Reply{Parts: []chat.Part{{ID: "A", Text: "one"}}}
 	if err := b.GiveUp(t.Context(), saved, errors.New("broken")); err != nil {
 		t.Fatal(err)
 	}
-	if len(w.did) != 1 {
+	if len(w.did) != 0 {
 		t.Errorf("an apology beside a reply that may have arrived: %v", w.did)
+	}
+	// Killed after saving the sentence: the same message is sent, not another.
+	saved.Reply.Failure = "broken"
+	if err := b.GiveUp(t.Context(), saved, errors.New("too many attempts")); err != nil {
+		t.Fatal(err)
+	}
+	w.check(`send A "one"`)
+}
+
+// A model that goes on and on fills no chat.
+func TestEndlessAnswersAreCut(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t)
+	w.answer.Text = strings.Repeat("A sentence of some length. ", 20_000)
+	tr := turn(from("!ai hi"))
+	if err := b.reply(t.Context(), &tr); err != nil {
+		t.Fatal(err)
+	}
+	sent := tr.Reply.Parts
+	if len(sent) != mostParts || !strings.HasSuffix(sent[mostParts-1].Text, goesOn) || strings.Contains(sent[0].Text, "…") {
+		t.Errorf("%d messages, the last ends with %.80q", len(sent), sent[len(sent)-1].Text[len(sent[len(sent)-1].Text)-90:])
+	}
+}
+
+func TestHistoryIsBoundedBySize(t *testing.T) {
+	t.Parallel()
+	said := func(text string) chat.Exchange {
+		return chat.Exchange{Messages: []chat.Message{from(text)}, Reply: &chat.Reply{Parts: []chat.Part{{Text: "answer to " + text[:3]}}}}
+	}
+	w, b := newWorld(t)
+	w.history = []chat.Exchange{said("old"), said("big" + strings.Repeat("x", historyLimit)), said("new")}
+	if err := b.Answer(t.Context(), turn(from("!ai hi"))); err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, m := range w.prompt.Messages {
+		texts = append(texts, m.Text)
+	}
+	if want := []string{"Be kind.", "new", "answer to new", "hi"}; !slices.Equal(texts, want) {
+		t.Errorf("prompt of %d messages, want %q", len(texts), want)
+	}
+}
+
+// The model's window may be smaller than the history: the question itself still gets its answer.
+func TestTooLongIsAskedAgainWithoutHistory(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t)
+	w.history = []chat.Exchange{{Messages: []chat.Message{from("!ai one")}, Reply: &chat.Reply{Parts: []chat.Part{{Text: "first"}}}}}
+	w.fail["complete"] = &llm.Error{Kind: llm.TooLong, Err: errors.New("context length exceeded")}
+	if err := b.Answer(t.Context(), turn(from("!ai hi"))); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, what := range w.did {
+		if what == "complete" {
+			asked++
+		}
+	}
+	if asked != 2 || len(w.prompt.Messages) != 2 {
+		t.Errorf("asked %d times, last with %d messages; want 2 and 2", asked, len(w.prompt.Messages))
 	}
 }

@@ -48,9 +48,8 @@ type Options struct {
 	// Drain is how long turns in flight may go on once Run was asked to stop; 5 seconds by
 	// default. One that is cut off then is tried again after the restart.
 	Drain time.Duration
-	// GiveUp, if set, tells the user that t, for which no reply was saved, will not be answered.
-	// It is called before the turn is marked; a crash in between may call it again, after
-	// which it should find what it did before. Its error is logged and changes nothing.
+	// GiveUp, if set, tells the user that t will not be answered. It is called before the turn is marked; a
+	// crash in between may call it again, with what it saved as the turn's reply. Its error is logged and changes nothing.
 	GiveUp func(ctx context.Context, t chat.Turn, cause error) error
 	// Ended, if set, is told what became of each try at a turn, and how long ago the first of its
 	// messages was sent.
@@ -334,7 +333,7 @@ func (b *Inbox) hopeless(t chat.Turn, err error) bool {
 // giveUp tells the user and the operator, and marks the turn.
 func (b *Inbox) giveUp(ctx context.Context, log *slog.Logger, t chat.Turn, cause error) {
 	log.Error("The turn is given up and stays unanswered; see err for what to mend", "messages", len(t.Messages), "err", mask.Text(cause.Error()))
-	if b.opts.GiveUp != nil && t.Reply == nil {
+	if b.opts.GiveUp != nil {
 		err := guarded(ctx, log, func(ctx context.Context) error {
 			ctx, cancel := context.WithDeadline(ctx, t.Until)
 			defer cancel()

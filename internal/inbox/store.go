@@ -60,6 +60,9 @@ type Store interface {
 	// the device may call it, before its first Claim: it frees what a killed predecessor held.
 	Release(ctx context.Context) error
 
+	// Forget removes every message and turn, also those that are held under a lease.
+	Forget(ctx context.Context) error
+
 	// Depth counts the messages that are not answered yet.
 	Depth(ctx context.Context) (int, error)
 }

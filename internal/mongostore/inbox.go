@@ -646,6 +646,21 @@ func (s *Store) Release(ctx context.Context) error {
 	return nil
 }
 
+// Forget implements inbox.Store. A crash within leaves a part.
+func (s *Store) Forget(ctx context.Context) error {
+	const doing = "forget all messages"
+	b, err := s.lockBox(ctx, doing)
+	if err != nil {
+		return err
+	}
+	defer b.mu.Unlock()
+	b.loaded = false
+	return s.write(ctx, doing, func(ctx context.Context) error {
+		_, err := s.inboxRows.DeleteMany(ctx, bson.D{})
+		return err
+	})
+}
+
 // Depth implements inbox.Store.
 func (s *Store) Depth(ctx context.Context) (int, error) {
 	b, err := s.lockBox(ctx, "count what waits")

@@ -55,7 +55,11 @@ const (
 	retryTurn  = `UPDATE turns SET lease = NULL, ready = ?2 WHERE lease = ?1 RETURNING chat`
 	failTurn   = `UPDATE turns SET lease = NULL, failure = ?2, ended = ?3 WHERE lease = ?1 RETURNING chat`
 
-	selectLeased  = `SELECT chat FROM turns WHERE ended IS NULL AND lease IS NOT NULL`
+	selectLeased   = `SELECT chat FROM turns WHERE ended IS NULL AND lease IS NOT NULL`
+	forgetMessages = `DELETE FROM messages`
+	forgetTurns    = `DELETE FROM turns`
+	forgetChats    = `DELETE FROM chats`
+
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
 
 	selectWaitingSince = `SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL`
@@ -75,7 +79,7 @@ var (
 		putNote, deleteNote,
 		selectSeen, insertMessage, addWaiting, selectStored, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
-		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats,
 		selectWaitingSince, selectOpenSince, putChat, deleteChat,
 	}
 	reads = []string{selectNote, selectOfTurn, selectReady, selectHistory, selectDepth}
@@ -394,6 +398,18 @@ func (s *Store) Release(ctx context.Context) error {
 		}
 		for _, jid := range chats {
 			if err := tx.settle(jid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Forget implements inbox.Store.
+func (s *Store) Forget(ctx context.Context) error {
+	return s.transaction(ctx, "forget all messages", func(tx transaction) error {
+		for _, query := range []string{forgetMessages, forgetTurns, forgetChats} {
+			if err := tx.exec(query); err != nil {
 				return err
 			}
 		}

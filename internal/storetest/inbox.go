@@ -54,6 +54,7 @@ func Inbox(t *testing.T, open Open) {
 		"history is the last turns, oldest first":    history,
 		"next is when something can be claimed":      next,
 		"depth counts the unanswered":                depth,
+		"what is forgotten is gone":                  forget,
 		"all survives a restart":                     restart,
 		"a cancelled call does nothing":              cancelled,
 		"many at once get each message once":         concurrent,
@@ -583,6 +584,26 @@ func failWithReply(t *testing.T, b *box) {
 	b.wantReply(next.Reply, nil)
 	past := b.wantHistory(alice, 5, []string{"a"})
 	b.wantReply(past[0].Reply, &one)
+}
+
+func forget(t *testing.T, b *box) {
+	b.put(says(alice, "done"), at(1))
+	b.finish(b.claim(at(2), at(9), alice, "done"), at(3))
+	b.put(says(alice, "held"), at(4))
+	held := b.claim(at(5), at(90), alice, "held")
+	b.put(says(bob, "waits"), at(6))
+	b.check(b.Forget(t.Context()))
+	b.wantDepth(0)
+	b.empty(at(7))
+	b.wantHistory(alice, 5)
+	if err := b.Finish(t.Context(), held, at(8)); !errors.Is(err, inbox.ErrLeaseLost) {
+		t.Errorf("finish of a forgotten turn: %v, want ErrLeaseLost", err)
+	}
+	b.put(says(bob, "waits"), at(9))
+	b.finish(b.claim(at(10), at(19), bob, "waits"), at(11))
+	b.Store = b.reopen()
+	b.wantHistory(bob, 5, []string{"waits"})
+	b.empty(at(20))
 }
 
 func history(t *testing.T, b *box) {

@@ -285,6 +285,14 @@ func (s *Memory) Release(ctx context.Context) error {
 	})
 }
 
+// Forget implements inbox.Store.
+func (s *Memory) Forget(ctx context.Context) error {
+	return s.call(ctx, "Forget", "", func() error {
+		s.messages, s.turns = nil, nil
+		return nil
+	})
+}
+
 // Depth implements inbox.Store.
 func (s *Memory) Depth(ctx context.Context) (n int, err error) {
 	err = s.call(ctx, "Depth", "", func() error {
