@@ -377,7 +377,14 @@ func server(ctx context.Context, w *world, args []string) error {
 	case "rejects":
 		s.FateOfNext(w.device, whatsapptest.Reject)
 	case "logins":
-		return s.WaitLogins(ctx, w.device, numbers[0])
+		if err := s.WaitLogins(ctx, w.device, numbers[0]); err != nil {
+			return err
+		}
+		all := slices.DeleteFunc(s.Logins(), func(l whatsapptest.Login) bool { return l.Device != w.device })
+		if len(all) != numbers[0] {
+			return fmt.Errorf("%d logins, want %d", len(all), numbers[0])
+		}
+		return nil
 	case "repeats":
 		for _, m := range w.phone(args[0]).AllMessages() {
 			if m.Text == args[1] && m.FromMe {
