@@ -190,7 +190,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			return tenant.moveIn(ctx, wa.State().Account)
 		},
 		GiveUp: func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
-		Lease:  cfg.Model.Timeout + sending,
+		// The inbox keeps the last tenth of a lease to itself.
+		Lease: (cfg.Model.Timeout + sending) * 10 / 9,
 	}, log)
 	wa = whatsapp.New(whatsapp.Options{
 		Devices: store.Devices(),

@@ -228,17 +228,28 @@ func parseFile(text string) (map[string]string, error) {
 	if err == nil {
 		return vars, nil
 	}
-	// godotenv does not say where it stopped. The lines before the broken statement
-	// parse, those up to any later place do not.
-	lines := strings.SplitAfter(text, "\n")
-	good := len(lines) - 1
-	for good > 0 {
-		if _, err := parseLines(strings.Join(lines[:good], "")); err == nil {
-			break
+	return nil, fmt.Errorf("%d: this is not NAME=value; close quotes that you open, and begin comments with #", broken(strings.SplitAfter(text, "\n")))
+}
+
+// longest bounds a quoted value, in lines, where the broken one is looked for.
+const longest = 100
+
+// broken is the number of the first line of a statement that does not parse: godotenv does not say where it
+// stopped.
+func broken(lines []string) int {
+	for begin := 0; begin < len(lines); {
+		end := begin + 1
+		for ; end <= min(begin+longest, len(lines)); end++ {
+			if _, err := parseLines(strings.Join(lines[begin:end], "")); err == nil {
+				break
+			}
 		}
-		good--
+		if end > min(begin+longest, len(lines)) {
+			return begin + 1
+		}
+		begin = end
 	}
-	return nil, fmt.Errorf("%d: this is not NAME=value; close quotes that you open, and begin comments with #", good+1)
+	return len(lines)
 }
 
 // parseLines is godotenv's parser with the names checked, too: it takes a line without an equals

@@ -382,3 +382,12 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// A large file that breaks at its end names the line, and soon: the search was quadratic.
+func TestBrokenLineOfALargeFile(t *testing.T) {
+	t.Parallel()
+	lines := strings.Repeat("# a comment\nINSTRUCTIONS=\"two\nlines\"\n", 5000)
+	if _, err := parseFile(lines + "HISTORY=\"open\n"); err == nil || !strings.HasPrefix(err.Error(), "15001:") {
+		t.Errorf("got %v, want line 15001", err)
+	}
+}

@@ -34,7 +34,7 @@ type Options struct {
 	// Lease is how long a turn may take, 5 minutes by default. Its last tenth is kept for
 	// deciding what becomes of the turn: the answer's context ends before.
 	Lease time.Duration
-	// MaxAttempts is how often a turn is tried; 8 by default.
+	// MaxAttempts is how often a turn is tried; 12 by default, which with the default pauses takes about twenty minutes.
 	MaxAttempts int
 	// MaxAge is how old a turn's newest message may be for a failed turn to be tried again; 24
 	// hours by default.
@@ -86,7 +86,7 @@ type Inbox struct {
 func New(store Store, opts Options, log *slog.Logger) *Inbox {
 	setDefault(&opts.Workers, 8)
 	setDefault(&opts.Lease, 5*time.Minute)
-	setDefault(&opts.MaxAttempts, 8)
+	setDefault(&opts.MaxAttempts, 12)
 	setDefault(&opts.MaxAge, 24*time.Hour)
 	setDefault(&opts.MinBackoff, 2*time.Second)
 	setDefault(&opts.MaxBackoff, 5*time.Minute)

@@ -274,10 +274,10 @@ func TestBacksOffAndGivesUp(t *testing.T) {
 		})
 		w.put(alice, "a")
 		w.pass(time.Hour)
-		if len(tries) != 8 {
-			t.Fatalf("%d tries, want 8", len(tries))
+		if len(tries) != 12 {
+			t.Fatalf("%d tries, want 12", len(tries))
 		}
-		for i, most := 1, 2*time.Second; i < len(tries); i, most = i+1, most*2 {
+		for i, most := 1, 2*time.Second; i < len(tries); i, most = i+1, min(most*2, 5*time.Minute) {
 			if d := tries[i].Sub(tries[i-1]); d < most/2 || d > most+10*time.Millisecond {
 				t.Errorf("%v between try %d and the next, want %v to %v", d, i, most/2, most)
 			}

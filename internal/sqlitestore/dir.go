@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -88,6 +89,11 @@ func prepareDir(dir string, log *slog.Logger) error {
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
+	if ours, err := isOurs(dir); err != nil || !ours {
+		log.Warn("The session directory (SESSION_DIR) holds files that are not wabot's, so its mode is left as it is; better give wabot a directory of its own, with mode 700",
+			"dir", dir, "mode", info.Mode().Perm().String())
+		return err
+	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		// Its owner is another, as with a directory mounted into a container. The files in
 		// it are ours and closed to others, so this is worth a warning, not a refusal.
@@ -95,6 +101,23 @@ func prepareDir(dir string, log *slog.Logger) error {
 			"dir", dir, "mode", info.Mode().Perm().String(), "err", err)
 	}
 	return nil
+}
+
+// isOurs reports whether dir holds nothing but wabot's files. Somebody's home is not.
+func isOurs(dir string) (bool, error) {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look into the session directory: %w", err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return false, fmt.Errorf("look into the session directory: %w", err)
+	}
+	return !slices.ContainsFunc(names, func(name string) bool { return !strings.HasPrefix(name, "wabot.") }), nil
 }
 
 func notWritable(dir string, err error) error {

@@ -477,3 +477,39 @@ func pairedDevice(t *testing.T, s *Store) *store.Device {
 	}
 	return d
 }
+
+// A directory that is somebody else's is not closed to them: SESSION_DIR may name a home by mistake.
+func TestForeignDirectoryKeepsItsMode(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		file string
+		want os.FileMode
+	}{
+		"empty":   {"", 0o700},
+		"ours":    {LockFile, 0o700},
+		"foreign": {"letters.txt", 0o755},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if test.file != "" {
+				if err := os.WriteFile(filepath.Join(dir, test.file), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // our own files make no difference
+				closeStore(t, openStore(t, dir))
+			}
+			info, err := os.Stat(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := info.Mode().Perm(); got != test.want {
+				t.Errorf("mode %v, want %v", got, test.want)
+			}
+		})
+	}
+}
