@@ -1,10 +1,14 @@
 package whatsapp
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
+	"go.mau.fi/whatsmeow"
 	waBinary "go.mau.fi/whatsmeow/binary"
 	waLog "go.mau.fi/whatsmeow/util/log"
 
@@ -19,13 +23,27 @@ type logger struct {
 	replaced func()
 }
 
-func (l logger) Errorf(format string, args ...any) { l.log.Warn(line(format, args)) }
-func (l logger) Warnf(format string, args ...any)  { l.log.Info(line(format, args)) }
-func (l logger) Infof(format string, args ...any)  { l.log.Debug(line(format, args)) }
+func (l logger) Errorf(format string, args ...any) {
+	level := slog.LevelWarn
+	if slices.ContainsFunc(args, brokenOff) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, line(format, args))
+}
+func (l logger) Warnf(format string, args ...any) { l.log.Info(line(format, args)) }
+func (l logger) Infof(format string, args ...any) { l.log.Debug(line(format, args)) }
 func (l logger) Debugf(format string, args ...any) {
 	if !private(format) {
 		l.log.Debug(line(format, args))
 	}
+}
+
+// brokenOff reports whether a value is the error of what ended with its connection: that this broke, or was
+// closed, is said elsewhere, and whatsmeow does what it was at again on the next.
+func brokenOff(value any) bool {
+	err, ok := value.(error)
+	var gone *whatsmeow.DisconnectedError
+	return ok && (errors.As(err, &gone) || errors.Is(err, context.Canceled))
 }
 
 // private reports whether a line of whatsmeow's carries a person's name, or a stanza as it came.

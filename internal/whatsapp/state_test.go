@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -126,6 +128,11 @@ func TestLogHasNoNames(t *testing.T) {
 	l.Debugf("Business name of %s changed from %s to %s, dispatching event", alicePN, "Alice", "Alicia")
 	l.Debugf("Errored frame hex: %s", "616c696365")
 	l.Debugf("Doing %s", "well")
+	l.Errorf("Failed to fetch: %v", fmt.Errorf("fetch: %w", whatsmeow.ErrIQDisconnected))
+	l.Errorf("Failed to parse: %v", errors.New("bad"))
+	if s := out.String(); strings.Count(s, "level=WARN") != 1 || !strings.Contains(s, "Failed to parse") {
+		t.Errorf("logged %q, want one warning", s)
+	}
 	if s := out.String(); strings.Contains(s, "Ali") || strings.Contains(s, "616c") || !strings.Contains(s, "Doing well") {
 		t.Errorf("logged %q", s)
 	}
