@@ -37,14 +37,19 @@ type Notes interface {
 	SetNote(ctx context.Context, key string, value []byte) error
 }
 
-// Store is a store as a copy sees it. No device or inbox got from it before PutRows or Clear may
-// be used after.
-type Store interface {
+// Origin is what a copy is made from.
+type Origin interface {
 	Notes
 	// Rows calls each for every row, but for the marks, until each fails, and then returns
 	// that error. The device comes first, the pre-key count after the pre-keys, and a version before its
 	// MACs. It fails with ErrSeveral where there is more than one device.
 	Rows(ctx context.Context, each func(Row) error) error
+}
+
+// Store is a store as a copy sees it. No device or inbox got from it before PutRows or Clear may
+// be used after.
+type Store interface {
+	Origin
 	// PutRows adds rows, in the order in which Rows gives them, to what was put since Clear. They are
 	// durable once it returns.
 	PutRows(ctx context.Context, rows []Row) error
@@ -65,6 +70,9 @@ const (
 	File  = "file"
 	Mongo = "mongo"
 )
+
+// Baileys names the session of a Baileys bot where a store is named. It is only copied from.
+const Baileys = "baileys"
 
 // marks begins the keys of the notes that are about the store and not of what it holds.
 const marks = "transfer."
@@ -108,6 +116,14 @@ func setMark(ctx context.Context, s Notes, key string, m mark) error {
 	return s.SetNote(ctx, key, raw)
 }
 
+// command is what makes the copy.
+func (m mark) command() string {
+	if m.From == Baileys {
+		return "wabot session import-baileys"
+	}
+	return fmt.Sprintf("wabot session copy --from %s --to %s", m.From, m.To)
+}
+
 // Usable returns a Refusal where the device in the store must not be driven.
 func Usable(ctx context.Context, s Notes) error {
 	m, arriving, err := readMark(ctx, s, markArriving)
@@ -115,12 +131,20 @@ func Usable(ctx context.Context, s Notes) error {
 		return err
 	}
 	if arriving {
-		return Refusal(fmt.Sprintf("a copy from the %s store into this %s store was cut short and left it incomplete: run `wabot session copy --from %s --to %s` again, or `wabot session delete --store %s` to empty it",
-			m.From, m.To, m.From, m.To, m.To))
+		return Refusal(fmt.Sprintf("a copy from the %s store into this %s store was cut short and left it incomplete: run `%s` again, or `wabot session delete --store %s` to empty it",
+			m.From, m.To, m.command(), m.To))
 	}
 	m, moved, err := readMark(ctx, s, MarkMoved)
 	if err != nil || !moved {
 		return err
+	}
+	if m.To == Baileys {
+		return Refusal(fmt.Sprintf("this session was given back to a bot on Baileys on %s, so it must not be used here; `wabot session delete --store %s` empties the store",
+			m.At.Local().Format(time.DateTime), m.From))
+	}
+	if m.From == Baileys {
+		return Refusal(fmt.Sprintf("this Baileys session was taken over into the %s store on %s and goes on there, so it must not be used here; `wabot session import-baileys --undo` gives it back as long as wabot has not used it",
+			m.To, m.At.Local().Format(time.DateTime)))
 	}
 	return Refusal(fmt.Sprintf("this session was moved from the %s store to the %s store on %s and goes on there, so this old copy must not be used: set MONGO_ENABLED=%s, or bring the session back with `wabot session copy --from %s --to %s`; if it is lost there, `wabot session delete --store %s` lets you link anew",
 		m.From, m.To, m.At.Local().Format(time.DateTime), enabled(m.To), m.To, m.From, m.From))
@@ -140,11 +164,32 @@ type End struct {
 	Store
 }
 
+// origin is the end that a copy is made from.
+type origin struct {
+	name string
+	Origin
+}
+
 // Copy moves all that from holds to to, and returns what was copied. It returns a Refusal, and has changed nothing,
 // where from holds nothing to move or may not be used, or where to holds a device; with replace that
 // one is deleted. A device in to that has itself been moved to from is replaced in any case. The
 // caller holds both stores.
 func Copy(ctx context.Context, from, to End, replace bool) (Summary, error) {
+	return move(ctx, origin{from.Name, from.Store}, to, replace)
+}
+
+// Import is Copy from the session of a Baileys bot, which only serves a store without a device.
+func Import(ctx context.Context, from Origin, to End) (Summary, error) {
+	return move(ctx, origin{Baileys, from}, to, false)
+}
+
+// CanImport returns the Refusal that Import would return.
+func CanImport(ctx context.Context, from Origin, to End) error {
+	_, err := agree(ctx, origin{Baileys, from}, to, false)
+	return err
+}
+
+func move(ctx context.Context, from origin, to End, replace bool) (Summary, error) {
 	m, err := agree(ctx, from, to, replace)
 	if err != nil {
 		return nil, err
@@ -170,13 +215,13 @@ func Copy(ctx context.Context, from, to End, replace bool) (Summary, error) {
 	}
 	if different := written.differs(read); len(different) > 0 {
 		return nil, fmt.Errorf("the %s store reads back otherwise than it was written (%s); it was left marked as incomplete, and the %s store goes on as before",
-			to.Name, strings.Join(different, "; "), from.Name)
+			to.Name, strings.Join(different, "; "), from.name)
 	}
 	if err := setMark(ctx, to, markCame, m); err != nil {
 		return nil, fmt.Errorf("mark where the %s store's session came from: %w", to.Name, err)
 	}
 	if err := setMark(ctx, from, MarkMoved, m); err != nil {
-		return nil, fmt.Errorf("mark the %s store as moved: %w", from.Name, err)
+		return nil, fmt.Errorf("mark the %s store as moved: %w", from.name, err)
 	}
 	if err := to.SetNote(ctx, markArriving, nil); err != nil {
 		return nil, fmt.Errorf("mark the %s store as complete (both stores refuse to start until this command is run again): %w", to.Name, err)
@@ -185,7 +230,7 @@ func Copy(ctx context.Context, from, to End, replace bool) (Summary, error) {
 }
 
 // agree decides whether the copy may be made, and gives its mark.
-func agree(ctx context.Context, from, to End, replace bool) (mark, error) {
+func agree(ctx context.Context, from origin, to End, replace bool) (mark, error) {
 	there, arriving, err := readMark(ctx, to, markArriving)
 	if err != nil {
 		return mark{}, err
@@ -194,7 +239,7 @@ func agree(ctx context.Context, from, to End, replace bool) (mark, error) {
 	if err != nil {
 		return mark{}, err
 	}
-	next := mark{Copy: rand.Text(), From: from.Name, To: to.Name, At: time.Now().UTC().Truncate(time.Second)}
+	next := mark{Copy: rand.Text(), From: from.name, To: to.Name, At: time.Now().UTC().Truncate(time.Second)}
 	if moved && arriving && gone.Copy == there.Copy {
 		next.Copy = gone.Copy // its last step is missing
 	} else if err := Usable(ctx, from); err != nil {
@@ -202,10 +247,10 @@ func agree(ctx context.Context, from, to End, replace bool) (mark, error) {
 	}
 	has, err := hasDevice(ctx, from)
 	if err != nil {
-		return mark{}, fmt.Errorf("look into the %s store: %w", from.Name, err)
+		return mark{}, fmt.Errorf("look into the %s store: %w", from.name, err)
 	}
 	if !has {
-		return mark{}, Refusal(fmt.Sprintf("the %s store holds no linked device: there is nothing to copy", from.Name))
+		return mark{}, Refusal(fmt.Sprintf("the %s store holds no linked device: there is nothing to copy", from.name))
 	}
 	if arriving || replace {
 		return next, nil
@@ -228,10 +273,13 @@ func agree(ctx context.Context, from, to End, replace bool) (mark, error) {
 	if moved && known && stale.Copy == came.Copy {
 		return next, nil // it is the old copy of what comes back
 	}
+	if from.name == Baileys {
+		return mark{}, Refusal(fmt.Sprintf("the %s store holds a linked device already; `wabot session delete --store %s` deletes it with its keys, chats and history", to.Name, to.Name))
+	}
 	return mark{}, Refusal(fmt.Sprintf("the %s store holds a linked device already; add --replace to delete it with its keys, chats and history, and unlink it on the phone", to.Name))
 }
 
-func hasDevice(ctx context.Context, s Store) (bool, error) {
+func hasDevice(ctx context.Context, s Origin) (bool, error) {
 	err := s.Rows(ctx, func(r Row) error {
 		if r.Kind() == KindDevice {
 			return errFound
@@ -257,7 +305,7 @@ var (
 const batch = 500
 
 // pour puts all rows of one store into another.
-func pour(ctx context.Context, from, to End) (Summary, error) {
+func pour(ctx context.Context, from origin, to End) (Summary, error) {
 	sum := Summary{}
 	var rows []Row
 	flush := func() error {
@@ -295,7 +343,7 @@ func pour(ctx context.Context, from, to End) (Summary, error) {
 		return put(r)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("copy the %s store: %w", from.Name, err)
+		return nil, fmt.Errorf("copy the %s store: %w", from.name, err)
 	}
 	return sum, flush()
 }
@@ -310,7 +358,7 @@ type Tally struct {
 }
 
 // Summarize reads a whole store.
-func Summarize(ctx context.Context, s Store) (Summary, error) {
+func Summarize(ctx context.Context, s Origin) (Summary, error) {
 	sum := Summary{}
 	return sum, s.Rows(ctx, sum.add)
 }
@@ -345,6 +393,46 @@ func (s Summary) differs(read Summary) (all []string) {
 		}
 	}
 	return slices.Clip(all)
+}
+
+// GiveBack undoes an Import, and empties the store. It returns a Refusal, and has changed nothing, where what
+// the store holds did not come from that session, or where any of it was used since.
+func GiveBack(ctx context.Context, from Origin, to End) error {
+	gone, moved, err := readMark(ctx, from, MarkMoved)
+	if err != nil {
+		return err
+	}
+	if !moved {
+		return Refusal("this Baileys session was not taken over, so there is nothing to give back")
+	}
+	came, known, err := readMark(ctx, to, markCame)
+	if err != nil {
+		return err
+	}
+	if !known || came.Copy != gone.Copy {
+		return Refusal(fmt.Sprintf("what the %s store holds did not come from this Baileys session, which was taken over into a %s store on %s", to.Name, gone.To, gone.At.Local().Format(time.DateTime)))
+	}
+	was, err := Summarize(ctx, from)
+	if err != nil {
+		return fmt.Errorf("read the Baileys session: %w", err)
+	}
+	is, err := Summarize(ctx, to)
+	if err != nil {
+		return fmt.Errorf("read the %s store: %w", to.Name, err)
+	}
+	for _, k := range []Kind{KindDevice, KindIdentity, KindSession, KindSenderKey, KindVersion} {
+		if was[k] != is[k] {
+			return Refusal(fmt.Sprintf("wabot has used the session since it was taken over, so the old one is out of date and would destroy chats: it goes on in the %s store alone", to.Name))
+		}
+	}
+	// The store may not be used any more before the session may be.
+	if err := setMark(ctx, to, MarkMoved, mark{Copy: came.Copy, From: to.Name, To: Baileys, At: time.Now().UTC().Truncate(time.Second)}); err != nil {
+		return fmt.Errorf("mark the %s store as moved: %w", to.Name, err)
+	}
+	if err := from.SetNote(ctx, MarkMoved, nil); err != nil {
+		return err
+	}
+	return Forget(ctx, to)
 }
 
 // Forget empties a store, marks and all.
