@@ -28,12 +28,18 @@ const sessionUsage = `wabot session works on what the stores keep: the linked de
   wabot session show                           and how much there is of what
   wabot session verify                         and whether it can all be read
   wabot session delete                         delete it all; asks first
+  wabot session import-baileys --folder DIR    take over the session of a bot on Baileys, without a new QR code
 
 Stores: file (SESSION_DIR) and mongo (MONGO_URL). Flags:
 
   --store file|mongo    for all but copy: which store; by default the one that MONGO_ENABLED chooses
   --replace             for copy: delete the device that the target holds
   --yes                 for delete: do not ask
+  --folder DIR          for import-baileys: the folder with the bot's creds.json, or
+  --mongo-url URL       the MongoDB that it keeps its session in (MONGO_URL: the one in the settings), with --database,
+                        --collection (authState) and --session where they are other than usual
+  --dry-run             for import-baileys: only say what is there and what would be done
+  --undo                for import-baileys: give the session back, as long as wabot has not used it
 
 Stop wabot first: copy and delete refuse while a process uses a store, and so does everything else on the file store.
 `
@@ -50,6 +56,8 @@ func session(ctx context.Context, p Process, args []string) error {
 		"show":   sessions.show,
 		"verify": sessions.verify,
 		"delete": sessions.delete,
+
+		"import-baileys": sessions.importBaileys,
 	}[sub]
 	switch {
 	case sub == "help" || sub == "-h" || sub == "--help":
