@@ -279,7 +279,9 @@ func unknown(path string, file map[string]string) []string {
 			continue
 		}
 		w := fmt.Sprintf("%s: %s is not a setting of wabot and does nothing", path, name)
-		if near := nearest(name, names); near != "" {
+		if b := became(name); b != "" {
+			w += ": " + b
+		} else if near := nearest(name, names); near != "" {
 			w += fmt.Sprintf("; did you mean %s?", near)
 		}
 		warnings = append(warnings, w)

@@ -286,7 +286,7 @@ func TestUnknownNames(t *testing.T) {
 	}
 	want := []string{
 		path + ": ALOW is not a setting of wabot and does nothing; did you mean ALLOW?",
-		path + ": GEMINI_PREFIX is not a setting of wabot and does nothing",
+		path + ": GEMINI_PREFIX is not a setting of wabot and does nothing: " + geminiBecame,
 		path + ": OPENAI_MODLE is not a setting of wabot and does nothing; did you mean OPENAI_MODEL?",
 		path + ": mongo_url is not a setting of wabot and does nothing; did you mean MONGO_URL?",
 	}

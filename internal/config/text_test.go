@@ -117,3 +117,21 @@ func TestTextsHaveEveryOptionInShape(t *testing.T) {
 		}
 	}
 }
+
+// Who comes from the Node bot finds in the README what became of each setting.
+func TestReadmeNamesTheNodeBotsSettings(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodeNames {
+		name := n.name
+		if strings.HasSuffix(name, "_") {
+			name += "…"
+		}
+		if !strings.Contains(string(readme), "`"+name+"`") || !strings.Contains(string(readme), n.became) {
+			t.Errorf("README.md does not say what became of %s: %s", n.name, n.became)
+		}
+	}
+}
