@@ -85,8 +85,8 @@ type Store struct {
 	box     box
 }
 
-// Open waits for the database, checks that this program may use it, and prepares it. The error
-// is one of ErrURL, ErrLogin, ErrRights, ErrServer, ErrNewer or ErrOutage, or says what else failed; none
+// Open waits for the database, checks that this program may use it, and prepares it, all within Options.Wait. The
+// error is one of ErrURL, ErrLogin, ErrRights, ErrServer, ErrNewer or ErrOutage, or says what else failed; none
 // has credentials in its text.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
@@ -94,8 +94,50 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
 	s := &Store{log: o.Log, now: time.Now, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
-	if err := s.await(ctx, o); err != nil {
-		return nil, err
+	deadline := time.Now().Add(o.Wait)
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := s.begin(ctx, o, deadline)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for the database: %w", ctx.Err())
+		}
+		left := time.Until(deadline)
+		if !errors.Is(err, ErrOutage) || left <= 0 {
+			return nil, err
+		}
+		s.log.Warn("waiting for the database; it does not answer yet", "giving up in", left.Round(time.Second), "error", err)
+		if err := sleep(ctx, min(pause, left)); err != nil {
+			return nil, fmt.Errorf("wait for the database: %w", err)
+		}
+	}
+}
+
+func orElse[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// begin tries once to reach the database and to prepare it.
+func (s *Store) begin(ctx context.Context, o Options, deadline time.Time) error {
+	limit := o.Timeout
+	if o.Wait > 0 {
+		if soon := time.Now().Add(time.Second); deadline.Before(soon) {
+			deadline = soon
+		}
+		limit = min(limit, time.Until(deadline))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	try, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := s.connect(try, o); err != nil {
+		return err
 	}
 	s.db = s.client.Database(databaseName(o.URL))
 	for name, c := range map[string]**mongo.Collection{
@@ -110,46 +152,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	for _, step := range []func(context.Context) error{s.checkSchema, s.makeIndexes, s.sweepOrphans} {
 		if err := step(ctx); err != nil {
 			s.Close(context.WithoutCancel(ctx))
-			return nil, operatorError(err)
+			return operatorError(err)
 		}
 	}
-	return s, nil
-}
-
-func orElse[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
-}
-
-// await connects and waits until the database answers.
-func (s *Store) await(ctx context.Context, o Options) error {
-	deadline := time.Now().Add(o.Wait)
-	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		limit := o.Timeout
-		if o.Wait > 0 {
-			limit = min(limit, max(time.Until(deadline), time.Second))
-		}
-		try, cancel := context.WithTimeout(ctx, limit)
-		err := s.connect(try, o)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("wait for the database: %w", ctx.Err())
-		}
-		left := time.Until(deadline)
-		if !errors.Is(err, ErrOutage) || left <= 0 {
-			return err
-		}
-		s.log.Warn("waiting for the database; it does not answer yet", "giving up in", left.Round(time.Second), "error", err)
-		if err := sleep(ctx, min(pause, left)); err != nil {
-			return fmt.Errorf("wait for the database: %w", err)
-		}
-	}
+	return nil
 }
 
 func (s *Store) connect(ctx context.Context, o Options) error {
@@ -293,6 +299,10 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 			_, err := index.collection.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: keys, Options: options.Index().SetUnique(index.unique)})
 			return err
 		})
+		if mongo.IsDuplicateKeyError(err) {
+			// The server's text has the value, which may be a phone number.
+			return fmt.Errorf("%s: documents there have the same, which this program never writes; compare them and delete the wrong ones", what)
+		}
 		if err != nil {
 			return err
 		}
