@@ -187,7 +187,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			if err := wa.WaitOnline(ctx); err != nil {
 				return err
 			}
-			return tenant.moveIn(ctx, wa.State().Account)
+			return tenant.settle(ctx, wa.State().Account)
 		},
 		GiveUp: func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		// The inbox keeps the last tenth of a lease to itself.

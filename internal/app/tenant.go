@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"wabot/internal/inbox"
 	"wabot/internal/mask"
@@ -52,4 +53,22 @@ func (t *tenant) moveIn(ctx context.Context, account string) error {
 	}
 	t.account = account
 	return nil
+}
+
+// settle is moveIn, tried again until it is done or ctx ends.
+func (t *tenant) settle(ctx context.Context, account string) error {
+	for said := false; ; said = true {
+		err := t.moveIn(ctx, account)
+		if err == nil {
+			return nil
+		}
+		if !said {
+			t.log.Warn("the store does not answer; nothing is answered until it does", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
 }
