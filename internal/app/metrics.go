@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,9 @@ type metrics struct {
 	messages, turns, calls, tokens, sends, events, storeErrors *prometheus.CounterVec
 	waited, called, sent                                       prometheus.Histogram
 	store                                                      *prometheus.HistogramVec
+
+	// broken counts the sessions that did not decode, where the open store says.
+	broken atomic.Pointer[func() int64]
 }
 
 // What became of a message that came in.
@@ -63,7 +67,15 @@ func counters[T ~string](name, help, label string, values ...T) *prometheus.Coun
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.storeErrors, m.waited, m.called, m.sent, m.store}
+	broken := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "wabot_broken_sessions_total", Help: "Signal sessions that could not be decoded and were set aside; they heal by a new one.",
+	}, func() float64 {
+		if count := m.broken.Load(); count != nil {
+			return float64((*count)())
+		}
+		return 0
+	})
+	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.storeErrors, m.waited, m.called, m.sent, m.store, broken}
 }
 
 // turn counts the end of a try at a turn.

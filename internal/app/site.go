@@ -85,6 +85,10 @@ func (s *site) opened(store Store) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	s.store = store
+	if b, ok := store.(interface{ BrokenSessions() int64 }); ok {
+		count := b.BrokenSessions
+		s.metrics.broken.Store(&count)
+	}
 }
 
 // become tells of another role.

@@ -130,6 +130,23 @@ func TestMetricsAreInShape(t *testing.T) {
 	}
 }
 
+// brokenStore is a store that has set sessions aside.
+type brokenStore struct{ Store }
+
+func (brokenStore) BrokenSessions() int64 { return 3 }
+
+func TestBrokenSessionsAreCounted(t *testing.T) {
+	t.Parallel()
+	s := newSite(config.Config{}, slog.New(slog.DiscardHandler))
+	s.opened(brokenStore{})
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(s.metrics.collectors()...)
+	want := "# HELP wabot_broken_sessions_total Signal sessions that could not be decoded and were set aside; they heal by a new one.\n# TYPE wabot_broken_sessions_total counter\nwabot_broken_sessions_total 3\n"
+	if err := testutil.GatherAndCompare(r, strings.NewReader(want), "wabot_broken_sessions_total"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestHealthcheckAsksThisMachine(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{
