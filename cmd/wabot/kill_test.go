@@ -23,13 +23,20 @@ import (
 )
 
 // wabot is the program as the stories run it: the real one, but that KILL_AT names a call of the store
-// at which it kills itself, and LEASE the life of its leases.
+// at which it kills itself, CALLS where it asks about each call, and LEASE the life of its leases.
 func wabot() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if at := os.Getenv("KILL_AT"); at != "" {
 		p.Around = func(s app.Store) app.Store { return deadly{s, at} }
+	}
+	if address := os.Getenv("CALLS"); address != "" {
+		g, err := openGate(address)
+		if err != nil {
+			panic(err)
+		}
+		p.Around = func(s app.Store) app.Store { return calledStore{s, g} }
 	}
 	if life := os.Getenv("LEASE"); life != "" {
 		var err error

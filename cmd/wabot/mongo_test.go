@@ -28,8 +28,8 @@ import (
 // long asks for every step of the sweeps, not just some.
 var long = os.Getenv("WABOT_LONG") != ""
 
-// mongoWorld is a world whose bot keeps everything in a MongoDB. It ends with the test, which fails
-// where a promise was broken.
+// mongoWorld is a world whose bot keeps everything in a MongoDB, unless its settings say otherwise. It ends with the
+// test, which fails where a promise was broken.
 type mongoWorld struct {
 	*world
 	t *testing.T
