@@ -2,13 +2,20 @@ package main
 
 import (
 	"context"
+	"database/sql"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
 	"wabot/internal/mongotest"
+	"wabot/internal/sqlitestore"
 )
 
 // wabot runs a command of the program to its end, in this world, and returns what it printed and
@@ -199,5 +206,110 @@ func TestSessionUsage(t *testing.T) {
 		if code != row.code || !strings.Contains(output, row.says) {
 			t.Errorf("wabot %s: exit code %d, want %d and %q\n%s", row.args, code, row.code, row.says, output)
 		}
+	}
+}
+
+// What was damaged in a store is found, and said without quoting it; copying it fails in words.
+func TestSessionVerifyFindsDamage(t *testing.T) {
+	t.Parallel()
+	binary, err := exec.LookPath("wabot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inMongo := func(change func(ctx context.Context, db *mongo.Database) error) func(context.Context, string) error {
+		return func(ctx context.Context, address string) error {
+			client, err := mongo.Connect(options.Client().ApplyURI(address))
+			if err != nil {
+				return err
+			}
+			defer client.Disconnect(ctx)
+			u, err := url.Parse(address)
+			if err != nil {
+				return err
+			}
+			return change(ctx, client.Database(strings.TrimPrefix(u.Path, "/")))
+		}
+	}
+	set := func(kind, field string, value any) func(context.Context, string) error {
+		return inMongo(func(ctx context.Context, db *mongo.Database) error {
+			_, err := db.Collection("sessions").UpdateOne(ctx, bson.D{{Key: "kind", Value: kind}}, bson.D{{Key: "$set", Value: bson.D{{Key: field, Value: value}}}})
+			return err
+		})
+	}
+	inFile := func(statements ...string) func(context.Context, string) error {
+		return func(ctx context.Context, dir string) error {
+			db, err := sql.Open("sqlite", filepath.Join(dir, "session", sqlitestore.File))
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			for _, s := range statements {
+				if _, err := db.ExecContext(ctx, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	for _, row := range []struct {
+		store, name string
+		damage      func(ctx context.Context, place string) error
+		says        string
+	}{
+		{"mongo", "an identity of a wrong length", set("identity", "data", make([]byte, 31)), "the key has 31 bytes, not 32"},
+		{"mongo", "a session that does not decode", set("session", "data", []byte("junk")), "the session cannot be read"},
+		{"mongo", "a pre-key above the count", set("device", "next_pre_key", int64(5)), "the next pre-key would be 5"},
+		{"mongo", "a device with a short key", set("device", "noise_key", []byte("short")), "a stored key has the wrong length"},
+		{"mongo", "an event with a short hash", set("event", "key", "abcd"), "the hash has 2 bytes, not 32"},
+		{"mongo", "an event with no hash", set("event", "key", "xyz"), "read a buffered event: its hash is not one"},
+		{"mongo", "a document of another kind", set("event", "kind", "strange"), "strange"},
+		{"mongo", "a document without its device", set("session", "device", "999:1@s.whatsapp.net"), "a device that is not there"},
+		{"files", "an identity of a wrong length", inFile(`PRAGMA ignore_check_constraints = 1`, `UPDATE whatsmeow_identity_keys SET identity = x'01'`), "is damaged"},
+		{"files", "a session that does not decode", inFile(`UPDATE whatsmeow_sessions SET session = x'7b'`), "the session cannot be read"},
+		{"files", "rows without their device", inFile(`PRAGMA foreign_keys = 0`, `UPDATE whatsmeow_sessions SET our_jid = '999:1@s.whatsapp.net'`), "device"},
+	} {
+		t.Run(row.store+", "+row.name, func(t *testing.T) {
+			if row.store == "mongo" {
+				sparingly(t)
+			}
+			t.Parallel()
+			ctx := withPatience(t)
+			w, err := newWorld(binary, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(w.close)
+			address := mongotest.New(t)
+			place, settings, other := w.dir, []string{"MONGO_ENABLED=False"}, "mongo"
+			if row.store == "mongo" {
+				place, settings, other = address, []string{"MONGO_ENABLED=True"}, "file"
+			}
+			from := map[string]string{"mongo": "mongo", "files": "file"}[row.store]
+			w.env = append(settings, "ALLOW=*", "MONGO_URL="+address)
+			for _, step := range []func() error{
+				func() error { return w.pair(ctx) },
+				func() error { _, err := w.phone("alice").Say(ctx, w.owner.LID(), "!ai one"); return err },
+				func() error { return w.hear(ctx, "alice", w.owner.LID(), "You said: one") },
+				w.stop,
+			} {
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if output, code := w.wabot(ctx, "", "session", "verify"); code != 0 {
+				t.Errorf("verify of a whole store: exit code %d\n%s", code, output)
+			}
+			if err := row.damage(ctx, place); err != nil {
+				t.Fatal(err)
+			}
+			output, code := w.wabot(ctx, "", "session", "verify")
+			if code != 7 || !strings.Contains(output, row.says) || strings.Contains(output, w.owner.Number()) {
+				t.Errorf("verify: exit code %d, want 7 and %q\n%s", code, row.says, output)
+			}
+			output, _ = w.wabot(ctx, "", "session", "copy", "--from", from, "--to", other)
+			if strings.Contains(output, "panic") {
+				t.Errorf("copy:\n%s", output)
+			}
+		})
 	}
 }

@@ -209,6 +209,9 @@ func (c sessions) look(ctx context.Context, flags *flag.FlagSet, args []string, 
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	report, err := transfer.Check(ctx, store)
+	if err != nil && !errors.As(err, new(transfer.Refusal)) {
+		return &storeError{fmt.Errorf("read %s: %w", c.where(*name), err)}
+	}
 	if err != nil {
 		return err
 	}

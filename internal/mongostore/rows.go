@@ -212,7 +212,7 @@ func sessionsRow(device string, raw bson.Raw) (transfer.Row, error) {
 		}
 		hash, err := hex.DecodeString(e.Key)
 		if err != nil {
-			return nil, fmt.Errorf("read a buffered event: %w", err)
+			return nil, errors.New("read a buffered event: its hash is not one")
 		}
 		return transfer.Event{Hash: hash, Plaintext: e.Plaintext, Handled: e.Plaintext == nil, ServerTime: e.ServerTime, Came: e.At}, nil
 	case kindSyncKey:
@@ -222,7 +222,7 @@ func sessionsRow(device string, raw bson.Raw) (transfer.Row, error) {
 		}
 		id, err := hex.DecodeString(k.Key)
 		if err != nil {
-			return nil, fmt.Errorf("read an app state key: %w", err)
+			return nil, errors.New("read an app state key: its ID is not one")
 		}
 		return transfer.SyncKey{ID: id, Data: k.Data, Fingerprint: k.Fingerprint, Timestamp: k.Timestamp}, nil
 	case kindVersion:

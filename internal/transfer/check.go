@@ -113,8 +113,10 @@ func DecodeSession(data []byte) (err error) {
 		}
 	}()
 	s := store.SignalProtobufSerializer
-	_, err = record.NewSessionFromBytes(data, s.Session, s.State)
-	return err
+	if _, err := record.NewSessionFromBytes(data, s.Session, s.State); err != nil {
+		return errors.New("the session cannot be read") // the cause would quote it
+	}
+	return nil
 }
 
 func decodeSenderKey(data []byte) (err error) {
@@ -124,8 +126,10 @@ func decodeSenderKey(data []byte) (err error) {
 		}
 	}()
 	s := store.SignalProtobufSerializer
-	_, err = grouprecord.NewSenderKeyFromBytes(data, s.SenderKeyRecord, s.SenderKeyState)
-	return err
+	if _, err := grouprecord.NewSenderKeyFromBytes(data, s.SenderKeyRecord, s.SenderKeyState); err != nil {
+		return errors.New("the sender key cannot be read")
+	}
+	return nil
 }
 
 // PairedAt is when the device was linked, which its account has signed; zero where that cannot be read.
