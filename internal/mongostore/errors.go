@@ -117,7 +117,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (s *Store) try(ctx context.Context, what string, do func(context.Context) error) error {
 	end := time.Now().Add(s.patience)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := do(ctx)
+		step, cancel := s.bound(ctx)
+		err := do(step)
+		cancel()
 		switch {
 		case err == nil:
 			return nil
@@ -130,6 +132,14 @@ func (s *Store) try(ctx context.Context, what string, do func(context.Context) e
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
+}
+
+// bound puts back the bound on a command, which the driver leaves to ctx where that has a deadline, however far.
+func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); !ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // write is try for what changes the database.

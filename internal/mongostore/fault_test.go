@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +95,30 @@ func TestOutage(t *testing.T) {
 	}
 	if session, err := got.Sessions.GetSession(t.Context(), "9_1:0"); err != nil || !bytes.Equal(session, storetest.Session(2)) {
 		t.Errorf("after the outages: %.20s, %v", session, err)
+	}
+}
+
+// A command that is never answered is tried again soon, however long its caller would wait: the driver leaves its
+// own bound to a deadline of the caller's.
+func TestACommandThatHangsIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	line := mongotest.NewLine(t)
+	s := open(t, line.URL, func(o *Options) { o.Timeout = time.Second })
+	var hung atomic.Bool
+	line.OnCommand(func(string) mongotest.Fault {
+		if hung.CompareAndSwap(false, true) {
+			return mongotest.Hang
+		}
+		return mongotest.None
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	begun := time.Now()
+	if err := s.SetNote(ctx, "k", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("the write took %v", took)
 	}
 }
 

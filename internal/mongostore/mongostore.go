@@ -69,6 +69,7 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 
+	timeout   time.Duration
 	patience  time.Duration
 	secretAge time.Duration
 
@@ -93,7 +94,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
-	s := &Store{log: o.Log, now: time.Now, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
+	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
 	deadline := time.Now().Add(o.Wait)
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := s.begin(ctx, o, deadline)
