@@ -4,7 +4,10 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+
+	"wabot/internal/mongotest"
 )
 
 // ways are what may happen to a call of the store.
@@ -214,5 +217,51 @@ func pairWithHit(t *testing.T, store, how string, k int) int {
 		if w.scan(ctx, "owner") == nil {
 			codes++
 		}
+	}
+}
+
+// A command of a conversation to MongoDB that is cut off, before or after it was carried out, or never answered, is
+// not noticed by anyone.
+func TestFaultAtEachCommand(t *testing.T) {
+	sparingly(t)
+	t.Parallel()
+	for name, fault := range map[string]mongotest.Fault{"cut before": mongotest.CutBefore, "cut after": mongotest.CutAfter, "hangs": mongotest.Hang} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newMongoWorld(t)
+			line := mongotest.NewLine(t)
+			w.env = append(w.env, over(line))
+			w.do(w.pair(withPatience(t)))
+			// hit gives the fault to the k-th command and returns how many there were.
+			hit := func(k int) (n int64) {
+				var seen atomic.Int64
+				line.OnCommand(func(string) mongotest.Fault {
+					if seen.Add(1) == int64(k) {
+						return fault
+					}
+					return mongotest.None
+				})
+				defer line.OnCommand(nil)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+				defer cancel()
+				if err := w.converse(ctx, k); err != nil {
+					t.Fatalf("%s at command %d: %v", name, k, err)
+				}
+				return seen.Load()
+			}
+			n := int(hit(never))
+			step := n / 3
+			if long {
+				step = 1
+			}
+			for k := 1 + step/2; k <= n; k += step {
+				hit(k)
+			}
+			w.do(w.stop())
+			if pairings := strings.Count(w.bot.output.String(), "Link wabot to"); pairings != 1 {
+				t.Errorf("asked to be paired %d times", pairings)
+			}
+			t.Logf("of %d commands of a conversation each %d. %s", n, step, name)
+		})
 	}
 }
