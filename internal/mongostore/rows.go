@@ -398,6 +398,9 @@ func (w *writer) add(ctx context.Context, r transfer.Row) error {
 	case transfer.Salt:
 		w.value(d.ref(kindSalt, ""), r.Salt)
 	case transfer.Event:
+		if len(r.Hash) != 32 {
+			return errLength
+		}
 		e := bufferedEvent{ID: d.eventID([32]byte(r.Hash)), Device: d.id, Kind: kindEvent, Key: hex.EncodeToString(r.Hash), Plaintext: r.Plaintext, ServerTime: r.ServerTime, At: r.Came}
 		if e.Plaintext == nil && !r.Handled {
 			e.Plaintext = []byte{}
