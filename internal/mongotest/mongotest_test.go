@@ -2,6 +2,8 @@ package mongotest_test
 
 import (
 	"context"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,14 +15,18 @@ import (
 	"wabot/internal/mongotest"
 )
 
-func connect(t *testing.T, url string) *mongo.Collection {
+func connect(t *testing.T, address string) *mongo.Collection {
 	t.Helper()
-	client, err := mongo.Connect(options.Client().ApplyURI(url).SetTimeout(2 * time.Second))
+	client, err := mongo.Connect(options.Client().ApplyURI(address).SetTimeout(2 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Disconnect(context.Background()) })
-	return client.Database("d").Collection("c")
+	return client.Database(strings.TrimPrefix(u.Path, "/")).Collection("c")
 }
 
 func TestCommandsAreAtomic(t *testing.T) {
