@@ -145,21 +145,29 @@ func (w *world) problems() (all []string) {
 	return all
 }
 
+// environment leads a process into this world.
+func (w *world) environment() ([]string, error) {
+	ca, err := w.whatsapp.CAFile(w.dir)
+	if err != nil {
+		return nil, err
+	}
+	root := whatsapptest.RootKey()
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
+		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
+		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"), "LOG_FORMAT=text",
+	}, nil
+}
+
 // start runs wabot, with more in its environment.
 func (w *world) start(more ...string) error {
-	ca, err := w.whatsapp.CAFile(w.dir)
+	env, err := w.environment()
 	if err != nil {
 		return err
 	}
-	root := whatsapptest.RootKey()
 	cmd := exec.Command(w.binary)
 	cmd.Dir = w.dir
-	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
-		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
-		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"),
-		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "LOG_FORMAT=text",
-	}, append(w.env, more...)...)
+	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug"}, append(w.env, more...)...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	if err := cmd.Start(); err != nil {

@@ -61,7 +61,8 @@ func commands() []command {
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
-		{"session", "copy, list, show, verify or delete what a store keeps; wabot session help says how", session},
+		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", session},
+		{"logout", "unlink the device from WhatsApp and delete its keys; asks first", logout},
 		{"version", "print the version", printVersion},
 		{"help", "print this text", help},
 	}
@@ -130,7 +131,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	}
 	site := newSite(cfg, log)
 	defer site.start(ctx)()
-	store, err := openStore(ctx, cfg.Store, p.Lease, log)
+	opened, err := openStore(ctx, cfg.Store, p.Lease, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped as asked", "opening", err)
 		return nil
@@ -138,6 +139,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	if err != nil {
 		return err
 	}
+	var store Store = opened
 	defer store.Close()
 	if p.Around != nil {
 		store = p.Around(store)

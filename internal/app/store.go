@@ -41,7 +41,15 @@ type Store interface {
 var errLost = mongostore.ErrLeaseLost
 
 // openStore opens the store that the settings choose. lease is the life of a lease where processes share it.
-func openStore(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (Store, error) {
+func openStore(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (*witnessed, error) {
+	s, err := openBare(ctx, cfg, lease, log)
+	if err != nil {
+		return nil, err
+	}
+	return newWitnessed(s, cfg, log), nil
+}
+
+func openBare(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
 		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Log: log})
 		if err != nil {

@@ -24,8 +24,10 @@ type Config struct {
 	Access   Access
 	WhatsApp WhatsApp
 	Store    Store
-	HTTP     HTTP
-	Log      Log
+	// Backup is the passphrase of an exported session; it may be unset.
+	Backup Secret
+	HTTP   HTTP
+	Log    Log
 }
 
 // Model is the language model that answers, and when it is asked.

@@ -158,6 +158,19 @@ func token(at func(*Config) *Secret) func(*Config, string) error {
 	}
 }
 
+// ShortestPassphrase is the shortest passphrase of a backup, in bytes.
+const ShortestPassphrase = 12
+
+func passphrase(at func(*Config) *Secret) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if len(value) < ShortestPassphrase {
+			return fmt.Errorf("the value given (redacted) is too easily found; write at least %d characters", ShortestPassphrase)
+		}
+		*at(c) = NewSecret(value)
+		return nil
+	}
+}
+
 // withPassword gives a password to the user of a MongoDB URL who has none.
 func withPassword(mongoURL Secret, password string) Secret {
 	scheme, rest, _ := strings.Cut(mongoURL.Reveal(), "://")

@@ -183,6 +183,13 @@ var sections = []section{
 			read:  text(func(c *Config) *string { return &c.Store.SessionDir }),
 		},
 	}},
+	{"Backups", []option{
+		{
+			name: "BACKUP_PASSPHRASE", secret: true, example: "four-or-five-words-of-your-own",
+			means: "For \"wabot session export\" and \"import\" where no terminal is there to ask for it: what encrypts the file. At least 12 characters. Keep it elsewhere than the file.",
+			read:  passphrase(func(c *Config) *Secret { return &c.Backup }),
+		},
+	}},
 	{"The page that tells how the bot is", []option{
 		{
 			name: "HTTP_ADDR", def: "127.0.0.1:3000",

@@ -75,7 +75,7 @@ func TestExampleReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// These have an example in the place of a default.
-	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.HTTP.Token = nil, "", Secret{}, Secret{}
+	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.Backup, got.HTTP.Token = nil, "", Secret{}, Secret{}, Secret{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("uncommented: %+v\nempty: %+v", got, want)
 	}

@@ -530,6 +530,23 @@ func (s *Store) Clear(ctx context.Context) error {
 	return nil
 }
 
+// ForgetRatchets implements transfer.Ratchets. The count is raised first.
+func (s *Store) ForgetRatchets(ctx context.Context, skip int64) error {
+	defer s.forget()
+	err := s.write(ctx, "raise the count of pre-keys", func(ctx context.Context) error {
+		_, err := s.sessions.UpdateMany(ctx, bson.D{field("kind", kindDevice)}, bson.D{field("$inc", bson.D{field("next_pre_key", skip)})})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "forget the Signal sessions", func(ctx context.Context) error {
+		ratchets := bson.A{kindSession, kindBrokenSession, kindSenderKey}
+		_, err := s.sessions.DeleteMany(ctx, bson.D{field("kind", bson.D{field("$in", ratchets)})})
+		return err
+	})
+}
+
 // Problems looks for what must not be in the database and returns a sentence for each kind of it.
 func (s *Store) Problems(ctx context.Context) (all []string, err error) {
 	devices, broken, orphans := map[string]bool{}, 0, 0
