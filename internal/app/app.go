@@ -60,6 +60,7 @@ func commands() []command {
 	return []command{
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
+		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
 		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", session},
 		{"logout", "unlink the device from WhatsApp and delete its keys; asks first", logout},
@@ -131,7 +132,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	}
 	site := newSite(cfg, log)
 	defer site.start(ctx)()
-	opened, err := openStore(ctx, cfg.Store, p.Lease, log)
+	opened, err := openStore(ctx, cfg.Store, use{lease: p.Lease}, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped as asked", "opening", err)
 		return nil

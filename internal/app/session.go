@@ -123,7 +123,7 @@ func (c sessions) where(name string) string {
 }
 
 // open opens the store with the name.
-func (c sessions) open(ctx context.Context, name string) (*witnessed, error) {
+func (c sessions) open(ctx context.Context, name string, look bool) (*witnessed, error) {
 	cfg := c.cfg
 	switch name {
 	case transfer.File:
@@ -135,13 +135,13 @@ func (c sessions) open(ctx context.Context, name string) (*witnessed, error) {
 	default:
 		return nil, &configError{fmt.Errorf("%q is not a store; write file or mongo", name)}
 	}
-	return openStore(ctx, cfg, c.Lease, c.log)
+	return openStore(ctx, cfg, use{lease: c.Lease, look: look}, c.log)
 }
 
 // take opens a store for this process alone. The context returned ends when that is no longer so, and
 // give gives the store back.
 func (c sessions) take(ctx context.Context, name string) (_ *witnessed, _ context.Context, give func() error, err error) {
-	store, err := c.open(ctx, name)
+	store, err := c.open(ctx, name, false)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -219,7 +219,7 @@ func (c sessions) look(ctx context.Context, flags *flag.FlagSet, args []string, 
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	store, err := c.open(ctx, *name)
+	store, err := c.open(ctx, *name, true)
 	if err != nil {
 		return err
 	}

@@ -40,22 +40,30 @@ type Store interface {
 // errLost says that this process may not drive the device any more.
 var errLost = mongostore.ErrLeaseLost
 
-// openStore opens the store that the settings choose. lease is the life of a lease where processes share it.
-func openStore(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (*witnessed, error) {
-	s, err := openBare(ctx, cfg, lease, log)
+// use is how a process means to use a store.
+type use struct {
+	// lease is the life of a lease where processes share the store, zero for the ordinary one.
+	lease time.Duration
+	// look is set by who only reads, and where the store allows it beside the process that leads.
+	look bool
+}
+
+// openStore opens the store that the settings choose.
+func openStore(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (*witnessed, error) {
+	s, err := openBare(ctx, cfg, how, log)
 	if err != nil {
 		return nil, err
 	}
 	return newWitnessed(s, cfg, log), nil
 }
 
-func openBare(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (Store, error) {
+func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
-		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Log: log})
+		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Look: how.look, Log: log})
 		if err != nil {
 			return nil, &storeError{err}
 		}
-		return &mongoStore{Store: s, life: lease, log: log}, nil
+		return &mongoStore{Store: s, life: how.lease, log: log}, nil
 	}
 	s, err := sqlitestore.Open(ctx, cfg.SessionDir, log)
 	var locked *sqlitestore.LockedError

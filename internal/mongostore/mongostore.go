@@ -56,6 +56,8 @@ type Options struct {
 	// SecretAge is after what time message secrets are forgotten, and with them the means to
 	// read edits, votes and reactions to older messages; 90 days when zero.
 	SecretAge time.Duration
+	// Look is set to look at a database beside a program that uses it: Open prepares and cleans up nothing, and nothing may be written.
+	Look bool
 	// Log gets the store's lines; discarded when nil.
 	Log *slog.Logger
 
@@ -97,7 +99,26 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.await(ctx, o); err != nil {
 		return nil, err
 	}
-	s.db = s.client.Database(databaseName(o.URL))
+	s.collections(databaseName(o.URL))
+	s.devices = &Devices{s: s, known: make(map[string]*device)}
+	s.devices.lids = newLIDs(s)
+	steps := []func(context.Context) error{s.checkSchema, s.markSchema, s.makeIndexes, s.sweepOrphans}
+	if o.Look {
+		s.passive.Store(true)
+		steps = steps[:1]
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			s.Close(context.WithoutCancel(ctx))
+			return nil, operatorError(err)
+		}
+	}
+	return s, nil
+}
+
+// collections names the collections of the database.
+func (s *Store) collections(database string) {
+	s.db = s.client.Database(database)
 	for name, c := range map[string]**mongo.Collection{
 		"sessions": &s.sessions, "app_state_macs": &s.macs, "contacts": &s.contacts, "chat_settings": &s.chats,
 		"message_secrets": &s.secrets, "outgoing": &s.outgoing, "privacy_tokens": &s.tokens, "lids": &s.lidMap,
@@ -105,15 +126,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	} {
 		*c = s.db.Collection(name)
 	}
-	s.devices = &Devices{s: s, known: make(map[string]*device)}
-	s.devices.lids = newLIDs(s)
-	for _, step := range []func(context.Context) error{s.checkSchema, s.makeIndexes, s.sweepOrphans} {
-		if err := step(ctx); err != nil {
-			s.Close(context.WithoutCancel(ctx))
-			return nil, operatorError(err)
-		}
-	}
-	return s, nil
 }
 
 func orElse[T comparable](v, otherwise T) T {
@@ -247,7 +259,7 @@ func (s *Store) SetNote(ctx context.Context, key string, value []byte) error {
 	})
 }
 
-// checkSchema refuses a database of a newer program and marks a new one as ours.
+// checkSchema refuses a database of a newer program.
 func (s *Store) checkSchema(ctx context.Context) error {
 	var mark struct {
 		Number int64 `bson:"number"`
@@ -261,19 +273,24 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	if mark.Number > schema {
 		return fmt.Errorf("%w: its schema is %d, this program knows %d", ErrNewer, mark.Number, schema)
 	}
+	return nil
+}
+
+func (s *Store) markSchema(ctx context.Context) error {
 	return s.try(ctx, "write the schema number", func(ctx context.Context) error {
 		return upsert(s.meta.UpdateOne(ctx, byID("schema"), set(bson.D{{Key: "number", Value: int64(schema)}}), options.UpdateOne().SetUpsert(true)))
 	})
 }
 
-// makeIndexes makes the indexes that are not there yet. Keys are in order: a document of ours
-// is found by them, and two of them forbid what must not be.
-func (s *Store) makeIndexes(ctx context.Context) error {
-	for _, index := range []struct {
-		collection *mongo.Collection
-		keys       []string
-		unique     bool
-	}{
+// index is one of the indexes that the store needs.
+type index struct {
+	collection *mongo.Collection
+	keys       []string
+	unique     bool
+}
+
+func (s *Store) indexes() []index {
+	return []index{
 		{s.sessions, []string{"kind", "at"}, false},
 		{s.sessions, []string{"device", "user"}, false},
 		{s.macs, []string{"device", "name", "index", "version"}, true},
@@ -283,7 +300,13 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 		{s.inboxRows, []string{"open", "kind"}, false},
 		{s.inboxRows, []string{"chat", "kind", "open", "ended", "seq"}, false},
 		{s.inboxRows, []string{"messages._id"}, false},
-	} {
+	}
+}
+
+// makeIndexes makes the indexes that are not there yet. Keys are in order: a document of ours
+// is found by them, and two of them forbid what must not be.
+func (s *Store) makeIndexes(ctx context.Context) error {
+	for _, index := range s.indexes() {
 		var keys bson.D
 		for _, k := range index.keys {
 			keys = append(keys, bson.E{Key: k, Value: int32(1)})
