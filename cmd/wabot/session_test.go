@@ -21,6 +21,7 @@ func (w *world) wabot(ctx context.Context, stdin string, args ...string) (string
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Env = append(env, w.env...)
 	output, err := cmd.CombinedOutput()
+	w.shows(string(output))
 	if cmd.ProcessState == nil {
 		return err.Error(), -1
 	}

@@ -150,7 +150,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
 		err := store.Lead(ctx, func(leader string) {
-			site.become(web.Standby)
+			site.standby(leader)
 			screen.standby(leader)
 		})
 		if err != nil {
@@ -168,7 +168,7 @@ func run(ctx context.Context, p Process, args []string) error {
 		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
 		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {
 			log.Warn("another process may drive the device now; disconnected and standing by", "err", err)
-			site.become(web.Standby)
+			site.standby("")
 			continue
 		}
 		if err != nil {

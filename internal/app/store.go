@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wabot/internal/config"
@@ -33,8 +34,18 @@ type Store interface {
 	Leading(ctx context.Context) bool
 	// Problems looks for damage beyond what the rows show, and gives a sentence for each.
 	Problems(ctx context.Context) ([]string, error)
+	// vitals measures what /metrics tells of the store.
+	vitals(ctx context.Context) (vitals, error)
 	// Close gives the right back and closes the store. Calls after the first do nothing.
 	Close() error
+}
+
+// vitals are measures of a store.
+type vitals struct {
+	preKeys   int   // one-time pre-keys that WhatsApp has been given and nobody has used
+	epoch     int64 // of the lease, zero while this process has none
+	setAside  int64 // sessions that could not be read, since the start
+	hasLeases bool
 }
 
 // errLost says that this process may not drive the device any more.
@@ -87,13 +98,20 @@ func (s fileStore) Hold(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func (s fileStore) Leading(context.Context) bool { return true }
 
+func (s fileStore) vitals(ctx context.Context) (v vitals, err error) {
+	v.preKeys, err = s.PreKeys(ctx)
+	return v, err
+}
+
 // mongoStore is the store in MongoDB. Of the processes that share it, the one with the lease
 // leads.
 type mongoStore struct {
 	*mongostore.Store
-	log    *slog.Logger
-	life   time.Duration     // of a lease, zero for the ordinary one
-	lease  *mongostore.Lease // nil unless this process leads
+	log   *slog.Logger
+	life  time.Duration     // of a lease, zero for the ordinary one
+	lease *mongostore.Lease // nil unless this process leads
+	// tenure is lease for those who only want to know.
+	tenure atomic.Pointer[mongostore.Lease]
 	closed sync.Once
 }
 
@@ -109,6 +127,7 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 	}
 	for {
 		s.lease = nil
+		s.tenure.Store(nil)
 		lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), s.life, func(l mongostore.Leader) {
 			standby(l.Owner)
 		})
@@ -116,6 +135,7 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 			return err
 		}
 		s.lease = lease
+		s.tenure.Store(lease)
 		// What the store remembers of its inbox is from before another process led.
 		if err = s.Release(ctx); !errors.Is(err, mongostore.ErrOutage) {
 			return err
@@ -131,6 +151,15 @@ func (s *mongoStore) Leading(ctx context.Context) bool {
 	defer cancel()
 	l, err := s.Leader(ctx, leaseKey)
 	return err == nil && s.lease != nil && l.Epoch == s.lease.Epoch() && !l.Released
+}
+
+func (s *mongoStore) vitals(ctx context.Context) (v vitals, err error) {
+	v.preKeys, err = s.PreKeys(ctx)
+	v.hasLeases, v.setAside = true, s.BrokenSessions()
+	if l := s.tenure.Load(); l != nil {
+		v.epoch = l.Epoch()
+	}
+	return v, err
 }
 
 // closing bounds how long a database that does not answer can hold up the end.

@@ -227,6 +227,15 @@ func (s *Store) Ping(ctx context.Context) error {
 // Devices are the devices kept in the database.
 func (s *Store) Devices() *Devices { return s.devices }
 
+// PreKeys counts the one-time pre-keys that WhatsApp was given and nobody has used.
+func (s *Store) PreKeys(ctx context.Context) (int, error) {
+	n, err := s.sessions.CountDocuments(ctx, bson.D{{Key: "kind", Value: kindPreKey}, {Key: "uploaded", Value: true}})
+	if err != nil {
+		return 0, wrapOutage("count the pre-keys", err)
+	}
+	return int(n), nil
+}
+
 // BrokenSessions counts the sessions that did not decode and were set aside since Open.
 func (s *Store) BrokenSessions() int64 { return s.broken.Load() }
 

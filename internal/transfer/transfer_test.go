@@ -30,6 +30,7 @@ import (
 type whole interface {
 	transfer.Store
 	inbox.Store
+	PreKeys(ctx context.Context) (int, error)
 }
 
 // place is where a store lies: open opens it anew, as after a restart.
@@ -251,6 +252,10 @@ func TestThereAndBack(t *testing.T) {
 		t.Run("from "+a.name, func(t *testing.T) {
 			fill(t, a, 1, 12)
 			was := rows(t, a.end())
+			s, _ := a.open()
+			if n, err := s.PreKeys(t.Context()); n != 20 || err != nil {
+				t.Errorf("%d pre-keys are out, %v; 30 were given out and 10 used", n, err)
+			}
 			sum := mustCopy(t, a, b)
 			for _, k := range transfer.Kinds {
 				if sum[k].Count == 0 {
