@@ -130,6 +130,9 @@ func run(ctx context.Context, p Process, args []string) error {
 		log.Warn("WHATSAPP_NOISE_ROOT_KEY is set: this process trusts a simulated WhatsApp and cannot reach the real one")
 		whatsapp.UseNoiseRootKey([32]byte(key))
 	}
+	if !cfg.Store.Mongo && cfg.Store.Key.Reveal() != "" {
+		log.Warn("SESSION_KEY encrypts what is in MongoDB and does nothing for the file store: keep SESSION_DIR on an encrypted disk instead")
+	}
 	site := newSite(cfg, log)
 	defer site.start(ctx)()
 	opened, err := openStore(ctx, cfg.Store, use{lease: p.Lease}, log)

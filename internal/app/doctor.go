@@ -213,7 +213,7 @@ func (d *doctor) sqlite(ctx context.Context) {
 func (d *doctor) mongo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, examining)
 	defer cancel()
-	e, err := mongostore.Examine(ctx, mongostore.Options{URL: d.cfg.Store.MongoURL.Reveal()}, leaseKey)
+	e, err := mongostore.Examine(ctx, mongoOptions(d.cfg.Store), leaseKey)
 	if err != nil {
 		do := "see the README on MongoDB"
 		switch {
@@ -221,6 +221,8 @@ func (d *doctor) mongo(ctx context.Context) {
 			do = "start MongoDB, and check the host and port in MONGO_URL (with Compose: docker-compose ps, docker-compose logs mongodb)"
 		case errors.Is(err, mongostore.ErrLogin):
 			do = "MongoDB keeps the password of its first start: put that one into MONGO_PASSWORD or MONGO_URL, or change MongoDB's (README, rotate the database password)"
+		case errors.Is(err, mongostore.ErrKey):
+			do = "" // it says
 		case errors.Is(err, mongostore.ErrRights):
 			do = "db.grantRolesToUser('wabot', [{role: 'readWrite', db: '<database>'}])"
 		}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,8 @@ type Store interface {
 	// Lead waits until this process alone may drive the device. It calls standby with the
 	// name of each other process that it waits for.
 	Lead(ctx context.Context, standby func(leader string)) error
+	// Settle brings what is stored to the settings. It is called while this process leads, before the device is used.
+	Settle(ctx context.Context) error
 	// Hold keeps the right that Lead got until ctx is done, and then returns nil; it returns an error
 	// that wraps errLost before another process could get it.
 	Hold(ctx context.Context) error
@@ -70,7 +73,12 @@ func openStore(ctx context.Context, cfg config.Store, how use, log *slog.Logger)
 
 func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
-		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Look: how.look, Log: log})
+		options := mongoOptions(cfg)
+		options.Wait, options.Look, options.Log = cfg.MongoWait, how.look, log
+		s, err := mongostore.Open(ctx, options)
+		if errors.Is(err, mongostore.ErrKey) {
+			return nil, &configError{err}
+		}
 		if err != nil {
 			return nil, &storeError{err}
 		}
@@ -87,12 +95,25 @@ func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) 
 	return fileStore{s}, nil
 }
 
+// mongoOptions are how the settings lead to the database.
+func mongoOptions(cfg config.Store) mongostore.Options {
+	o := mongostore.Options{URL: cfg.MongoURL.Reveal()}
+	// Both were checked to be hexadecimal.
+	o.Key, _ = hex.DecodeString(cfg.Key.Reveal())
+	if old, _ := hex.DecodeString(cfg.OldKey.Reveal()); len(old) > 0 {
+		o.OldKeys = append(o.OldKeys, old)
+	}
+	return o
+}
+
 // fileStore is the file store. Whoever has opened it leads.
 type fileStore struct{ *sqlitestore.Store }
 
 func (s fileStore) Devices() whatsapp.Devices { return s.Store.Devices() }
 
 func (s fileStore) Lead(context.Context, func(string)) error { return nil }
+
+func (s fileStore) Settle(context.Context) error { return nil }
 
 func (s fileStore) Hold(ctx context.Context) error { <-ctx.Done(); return nil }
 
@@ -142,6 +163,17 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 		}
 		s.log.Warn("the database went away while this process took the lead; trying again", "err", err)
 	}
+}
+
+func (s *mongoStore) Settle(ctx context.Context) error {
+	n, err := s.Reseal(ctx)
+	if errors.Is(err, mongostore.ErrKey) {
+		return &configError{err}
+	}
+	if n > 0 {
+		s.log.Info("the device state in the database was brought to the SESSION_KEY that is set, or to none", "documents", n)
+	}
+	return err
 }
 
 func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }

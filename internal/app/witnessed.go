@@ -74,6 +74,9 @@ func (s *witnessed) whileHeld(ctx context.Context, do func(context.Context) erro
 
 // settle makes an older state safe, and takes note of this start.
 func (s *witnessed) settle(ctx context.Context) error {
+	if err := s.Store.Settle(ctx); err != nil {
+		return err
+	}
 	old, err := s.older(ctx)
 	if err != nil {
 		return err

@@ -70,8 +70,10 @@ type Store struct {
 	Mongo    bool
 	MongoURL Secret
 	// MongoWait is how long to wait for the database at start.
-	MongoWait  time.Duration
-	SessionDir string
+	MongoWait time.Duration
+	// Key encrypts the device state in MongoDB, 32 bytes in hexadecimal, unset for none; OldKey is the one before it.
+	Key, OldKey Secret
+	SessionDir  string
 }
 
 // HTTP is the page that tells how the bot is.

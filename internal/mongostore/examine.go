@@ -35,6 +35,9 @@ type Examination struct {
 func Examine(ctx context.Context, o Options, leaseKey string) (e Examination, err error) {
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
 	s := &Store{log: slog.New(slog.DiscardHandler), now: time.Now}
+	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
+		return e, err
+	}
 	if err := s.connect(ctx, o); err != nil {
 		return e, err
 	}
@@ -44,6 +47,7 @@ func Examine(ctx context.Context, o Options, leaseKey string) (e Examination, er
 	steps := []func(context.Context) error{
 		func(ctx context.Context) error { return s.examineServer(ctx, &e) },
 		s.checkSchema,
+		s.checkKeys,
 		func(ctx context.Context) error { return s.writeAndRead(ctx, &e) },
 		func(ctx context.Context) error { return s.examineIndexes(ctx, &e) },
 	}

@@ -56,6 +56,9 @@ type Options struct {
 	// SecretAge is after what time message secrets are forgotten, and with them the means to
 	// read edits, votes and reactions to older messages; 90 days when zero.
 	SecretAge time.Duration
+	// Key seals the secrets of the device state, KeySize bytes; nothing is sealed when empty. OldKeys open what was sealed before.
+	Key     []byte
+	OldKeys [][]byte
 	// Look is set to look at a database beside a program that uses it: Open prepares and cleans up nothing, and nothing may be written.
 	Look bool
 	// Log gets the store's lines; discarded when nil.
@@ -70,6 +73,8 @@ type Store struct {
 	db     *mongo.Database
 	log    *slog.Logger
 	now    func() time.Time
+
+	seal *sealer
 
 	patience  time.Duration
 	secretAge time.Duration
@@ -96,16 +101,20 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
 	s := &Store{log: o.Log, now: time.Now, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
+	var err error
+	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
+		return nil, err
+	}
 	if err := s.await(ctx, o); err != nil {
 		return nil, err
 	}
 	s.collections(databaseName(o.URL))
 	s.devices = &Devices{s: s, known: make(map[string]*device)}
 	s.devices.lids = newLIDs(s)
-	steps := []func(context.Context) error{s.checkSchema, s.markSchema, s.makeIndexes, s.sweepOrphans}
+	steps := []func(context.Context) error{s.checkSchema, s.checkKeys, s.markSchema, s.makeIndexes, s.sweepOrphans}
 	if o.Look {
 		s.passive.Store(true)
-		steps = steps[:1]
+		steps = steps[:2]
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -180,6 +189,9 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	}
 	if opts.AppName == nil {
 		opts.SetAppName("wabot")
+	}
+	if s.seal != nil {
+		opts.SetRegistry(s.seal.registry())
 	}
 	if o.monitor != nil {
 		opts.SetMonitor(o.monitor)
@@ -279,15 +291,15 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if mark.Number > schema {
-		return fmt.Errorf("%w: its schema is %d, this program knows %d", ErrNewer, mark.Number, schema)
+	if mark.Number > schemaSealed {
+		return fmt.Errorf("%w: its schema is %d, this program knows %d", ErrNewer, mark.Number, schemaSealed)
 	}
 	return nil
 }
 
 func (s *Store) markSchema(ctx context.Context) error {
 	return s.try(ctx, "write the schema number", func(ctx context.Context) error {
-		return upsert(s.meta.UpdateOne(ctx, byID("schema"), set(bson.D{{Key: "number", Value: int64(schema)}}), options.UpdateOne().SetUpsert(true)))
+		return upsert(s.meta.UpdateOne(ctx, byID("schema"), bson.D{{Key: "$max", Value: bson.D{{Key: "number", Value: int64(schema)}}}}, options.UpdateOne().SetUpsert(true)))
 	})
 }
 
