@@ -106,6 +106,32 @@ func TestCompose(t *testing.T) {
 	c.chats("after the bot was killed")
 	c.memory()
 
+	c.step("doctor, beside the running bot")
+	if out := c.docker("exec", strings.TrimSpace(c.run("ps", "-q", "app")), "/wabot", "doctor"); !strings.Contains(out, "a wabot runs here: online") || !strings.Contains(out, "all indexes are there") {
+		t.Errorf("doctor says:\n%s", out)
+	}
+
+	c.step("a backup, an empty database, and the restore")
+	c.run("stop", "app")
+	backup := c.output("", "run", "--rm", "-T", "-e", "BACKUP_PASSPHRASE=correct horse battery", "app", "session", "export", "-")
+	if !strings.HasPrefix(backup, "age-encryption.org/") {
+		t.Fatalf("the backup begins with %.60q", backup)
+	}
+	c.run("run", "--rm", "-T", "app", "session", "delete", "--yes")
+	c.output(backup, "run", "--rm", "-T", "-e", "BACKUP_PASSPHRASE=correct horse battery", "app", "session", "import", "-")
+	c.chatsOn()
+	c.chats("after the restore")
+
+	c.step("SESSION_KEY turned on")
+	c.env = append(c.env, "SESSION_KEY="+strings.Repeat("5e", 32))
+	c.chatsOn()
+	c.chats("encrypted at rest")
+
+	c.step("wabot init in the container of the bot")
+	if out, err := c.try("run", "--rm", "-T", "--no-deps", "app", "init"); err == nil || !strings.Contains(out, "docker-compose run --rm init") {
+		t.Errorf("it does not say where to go: %v\n%s", err, out)
+	}
+
 	c.step("docker-compose up --scale app=2: a leader and a standby")
 	c.env = append(c.env, fmt.Sprintf("HTTP_PORT=%d-%d", port, port+1))
 	c.run("up", "-d", "--scale", "app=2")
@@ -124,6 +150,11 @@ func TestCompose(t *testing.T) {
 	}
 	c.chats("with the one that stood by")
 	logs.cmd.Process.Kill()
+	c.step("logout")
+	c.run("stop", "app")
+	if out := c.run("run", "--rm", "-T", "app", "logout", "--yes"); !strings.Contains(out, "Logged out") || c.owner.HasDevice(c.device) {
+		t.Errorf("the device is linked still:\n%s", out)
+	}
 	c.down()
 
 	c.step("the example's passwords, on the file store in a directory of somebody else")
@@ -207,6 +238,19 @@ func (c *composition) input(text string, args ...string) error {
 		return fmt.Errorf("docker-compose %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
+}
+
+// output runs docker-compose with an input and gives what it writes to the standard output.
+func (c *composition) output(input string, args ...string) string {
+	c.t.Helper()
+	cmd := c.compose(args...)
+	cmd.Stdin = strings.NewReader(input)
+	var out, messages bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &messages
+	if err := cmd.Run(); err != nil {
+		c.t.Fatalf("docker-compose %s: %v\n%s", strings.Join(args, " "), err, messages.String())
+	}
+	return out.String()
 }
 
 // follow starts docker-compose; what it prints is the bot's screen from now on.

@@ -12,7 +12,8 @@ import (
 var allowed = map[string]string{
 	"cmd/wabot":                  "internal/app",
 	"cmd/demo":                   "internal/app internal/config internal/llmtest internal/whatsapp internal/whatsapptest",
-	"internal/app":               "internal/baileys internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/mongostore internal/qr internal/sqlitestore internal/transfer internal/web internal/whatsapp",
+	"internal/app":               "internal/backup internal/baileys internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/mongostore internal/qr internal/sqlitestore internal/transfer internal/web internal/whatsapp internal/witness",
+	"internal/backup":            "internal/transfer",
 	"internal/baileys":           "internal/transfer",
 	"internal/bot":               "internal/chat internal/format internal/inbox internal/llm internal/mask",
 	"internal/chat":              "",
@@ -34,6 +35,7 @@ var allowed = map[string]string{
 	"internal/web":               "",
 	"internal/whatsapp":          "internal/chat internal/device internal/mask",
 	"internal/whatsapptest":      "",
+	"internal/witness":           "",
 }
 
 // The packages hang together as the design says.

@@ -54,6 +54,7 @@ func (w *world) ask(ctx context.Context, path, token string) (code int, body str
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
+	w.shows(string(raw))
 	return resp.StatusCode, string(raw), err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -21,14 +20,16 @@ import (
 // wabot runs a command of the program to its end, in this world, and returns what it printed and
 // its exit code.
 func (w *world) wabot(ctx context.Context, stdin string, args ...string) (string, int) {
+	env, err := w.environment()
+	if err != nil {
+		return err.Error(), -1
+	}
 	cmd := exec.CommandContext(ctx, w.binary, args...)
 	cmd.Dir = w.dir
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test",
-		"SESSION_DIR=" + filepath.Join(w.dir, "session"), "LOG_FORMAT=text",
-	}, w.env...)
+	cmd.Env = append(env, w.env...)
 	output, err := cmd.CombinedOutput()
+	w.shows(string(output))
 	if cmd.ProcessState == nil {
 		return err.Error(), -1
 	}
@@ -182,11 +183,11 @@ func TestSessionUsage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{binary: binary, dir: t.TempDir(), env: []string{"OPENAI_API_KEY=x"}}
-	if err := w.model.Start(); err != nil {
+	w, err := newWorld(binary, t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.model.Close)
+	t.Cleanup(w.close)
 	for _, row := range []struct {
 		args, says string
 		code       int

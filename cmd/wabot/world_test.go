@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,6 +49,72 @@ type world struct {
 	bots []*process // all of them
 
 	ended bool // the story came to its end
+
+	seen    []string // beside the output of bots: what commands printed and pages showed
+	secrets []string // of the story: what may not be printed
+}
+
+// shows keeps what was printed or shown, for leaks.
+func (w *world) shows(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = append(w.seen, text)
+}
+
+// secret matches the settings whose values are secrets.
+var secret = regexp.MustCompile(`(?s)^[A-Z_]*(KEY|TOKEN|PASSWORD|PASSPHRASE)=(.*)$`)
+
+// leaks are the numbers, hidden addresses, texts, keys and codes of this world that were printed or shown anywhere. Short texts
+// are words that anybody may use.
+func (w *world) leaks() (all []string) {
+	type thing struct{ what, text string }
+	var things []thing
+	keep := func(what, text string) {
+		if text != "" {
+			things = append(things, thing{what, text})
+		}
+	}
+	for _, p := range w.whatsapp.Phones() {
+		keep("the number of "+p.Name(), p.Number())
+		keep("the hidden address of "+p.Name(), p.LID().User)
+		for _, m := range p.AllMessages() {
+			if len(m.Text) >= 15 && strings.Contains(m.Text, " ") {
+				keep("a text", m.Text)
+				// Not the bot's words around it.
+				if _, said, ok := strings.Cut(m.Text, "You said: "); ok && len(said) >= 15 {
+					keep("a text", said)
+				}
+			}
+		}
+	}
+	w.mu.Lock()
+	printed := slices.Clone(w.seen)
+	for _, text := range w.secrets {
+		keep("a secret", text)
+	}
+	w.mu.Unlock()
+	for _, s := range w.env {
+		if found := secret.FindStringSubmatch(s); found != nil && found[1] != "ROOT_KEY" {
+			keep("the value of "+strings.SplitN(s, "=", 2)[0], found[2])
+		}
+	}
+	for _, b := range w.bots {
+		if b.cmd.Path == w.binary { // not a bot of others
+			printed = append(printed, b.output.String())
+		}
+	}
+	told := map[thing]bool{}
+	for _, text := range printed {
+		for _, t := range things {
+			if i := strings.Index(text, t.text); i >= 0 && !told[t] {
+				told[t] = true
+				line := text[strings.LastIndexByte(text[:i], '\n')+1:]
+				line, _, _ = strings.Cut(line, "\n")
+				all = append(all, fmt.Sprintf("%s was printed: %.300s", t.what, line))
+			}
+		}
+	}
+	return all
 }
 
 // process is one run of wabot.
@@ -142,24 +209,32 @@ func (w *world) problems() (all []string) {
 			all = append(all, fmt.Sprintf("device %s logged in while it was logged in", l.Device))
 		}
 	}
-	return all
+	return append(all, w.leaks()...)
+}
+
+// environment leads a process into this world.
+func (w *world) environment() ([]string, error) {
+	ca, err := w.whatsapp.CAFile(w.dir)
+	if err != nil {
+		return nil, err
+	}
+	root := whatsapptest.RootKey()
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
+		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
+		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"), "LOG_FORMAT=text",
+	}, nil
 }
 
 // start runs wabot, with more in its environment.
 func (w *world) start(more ...string) error {
-	ca, err := w.whatsapp.CAFile(w.dir)
+	env, err := w.environment()
 	if err != nil {
 		return err
 	}
-	root := whatsapptest.RootKey()
 	cmd := exec.Command(w.binary)
 	cmd.Dir = w.dir
-	cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
-		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
-		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"),
-		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "LOG_FORMAT=text",
-	}, append(w.env, more...)...)
+	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug"}, append(w.env, more...)...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	if err := cmd.Start(); err != nil {
@@ -239,6 +314,12 @@ func (w *world) scan(ctx context.Context, name string) error {
 		return err
 	}
 	w.owner = w.phone(name)
+	// The parts of the code: a reference and keys.
+	for part := range strings.SplitSeq(text, ",") {
+		if len(part) >= 16 {
+			w.secrets = append(w.secrets, part)
+		}
+	}
 	w.device, err = w.owner.Scan(ctx, text)
 	return err
 }

@@ -60,8 +60,10 @@ func commands() []command {
 	return []command{
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
+		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
-		{"session", "copy, list, show, verify or delete what a store keeps; wabot session help says how", session},
+		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", session},
+		{"logout", "unlink the device from WhatsApp and delete its keys; asks first", logout},
 		{"version", "print the version", printVersion},
 		{"help", "print this text", help},
 	}
@@ -128,9 +130,12 @@ func run(ctx context.Context, p Process, args []string) error {
 		log.Warn("WHATSAPP_NOISE_ROOT_KEY is set: this process trusts a simulated WhatsApp and cannot reach the real one")
 		whatsapp.UseNoiseRootKey([32]byte(key))
 	}
+	if !cfg.Store.Mongo && cfg.Store.Key.Reveal() != "" {
+		log.Warn("SESSION_KEY encrypts what is in MongoDB and does nothing for the file store: keep SESSION_DIR on an encrypted disk instead")
+	}
 	site := newSite(cfg, log)
 	defer site.start(ctx)()
-	store, err := openStore(ctx, cfg.Store, p.Lease, log)
+	opened, err := openStore(ctx, cfg.Store, use{lease: p.Lease}, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped as asked", "opening", err)
 		return nil
@@ -138,6 +143,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	if err != nil {
 		return err
 	}
+	var store Store = opened
 	defer store.Close()
 	if p.Around != nil {
 		store = p.Around(store)
@@ -147,7 +153,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
 		err := store.Lead(ctx, func(leader string) {
-			site.become(web.Standby)
+			site.standby(leader)
 			screen.standby(leader)
 		})
 		if err != nil {
@@ -165,7 +171,7 @@ func run(ctx context.Context, p Process, args []string) error {
 		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
 		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {
 			log.Warn("another process may drive the device now; disconnected and standing by", "err", err)
-			site.become(web.Standby)
+			site.standby("")
 			continue
 		}
 		if err != nil {

@@ -108,7 +108,7 @@ func (c sessions) wouldImport(ctx context.Context, source *baileys.Source, name 
 	if err := c.found(source, session); err != nil {
 		return err
 	}
-	target, err := c.open(ctx, name)
+	target, err := c.open(ctx, name, true)
 	if err != nil {
 		return err
 	}

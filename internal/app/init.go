@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -28,6 +29,11 @@ func initialize(ctx context.Context, p Process, args []string) error {
 	}
 	if _, err := os.Lstat(p.Dotenv); err == nil {
 		return &configError{fmt.Errorf("%s is there already and is left as it is; move it away to write a new one", p.Dotenv)}
+	}
+	if inContainer, _ := strconv.ParseBool(p.Getenv("WABOT_CONTAINER")); inContainer && syscall.Access(filepath.Dir(p.Dotenv), accessWrite) != nil {
+		// As docker-compose run --rm app init, which has started MongoDB before us.
+		return &configError{errors.New("the service app cannot write .env, as it does not see your files; the service init can: docker-compose run --rm init" +
+			" (if MongoDB was started for the first time just now, docker-compose down --volumes before it: it has made its users with the passwords of the example)")}
 	}
 	key, err := askKey(ctx, p)
 	if err != nil {
@@ -56,6 +62,9 @@ func initialize(ctx context.Context, p Process, args []string) error {
 	fmt.Fprintln(p.Stdout, "Next: docker-compose up, or wabot without Docker.")
 	return nil
 }
+
+// accessWrite is the mode of access(2) that asks whether something may be written.
+const accessWrite = 2
 
 // askKey asks for the model's key until it is one. At a terminal it is not shown; elsewhere it is a line
 // of the input. It is empty where there is none yet.

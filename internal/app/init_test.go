@@ -24,6 +24,19 @@ func initIn(t *testing.T, dir, input string) (string, error) {
 	return out.String(), err
 }
 
+// In the container of the bot itself there is nothing to write to.
+func TestInitBesideTheBot(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := Run(t.Context(), Process{
+		Args: []string{"init"}, Getenv: func(name string) string { return map[string]string{"WABOT_CONTAINER": "True"}[name] },
+		Dotenv: filepath.Join(t.TempDir(), "closed", ".env"), Stdin: strings.NewReader("sk-secret\n"), Stdout: &out, Stderr: &out,
+	})
+	if ExitCode(err) != 2 || !strings.Contains(err.Error(), "docker-compose run --rm init") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestInit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -28,6 +28,9 @@ const sessionUsage = `wabot session works on what the stores keep: the linked de
   wabot session show                           and how much there is of what
   wabot session verify                         and whether it can all be read
   wabot session delete                         delete it all; asks first
+  wabot session export FILE                    write it all into one encrypted file; - writes to the standard output
+  wabot session import FILE                    put it from such a file into a store without a device; - reads the standard input
+  wabot session make-safe                      after a restore that wabot could not notice: forget the Signal sessions
   wabot session import-baileys --folder DIR    take over the session of a bot on Baileys, without a new QR code
 
 Stores: file (SESSION_DIR) and mongo (MONGO_URL). Flags:
@@ -35,13 +38,16 @@ Stores: file (SESSION_DIR) and mongo (MONGO_URL). Flags:
   --store file|mongo    for all but copy: which store; by default the one that MONGO_ENABLED chooses
   --replace             for copy: delete the device that the target holds
   --yes                 for delete: do not ask
+  --recipient age1…     for export: encrypt to this public key (of age-keygen; may be repeated) instead of with a passphrase
+  --identity FILE       for import: the file with the private key
+                        The passphrase is asked for at a terminal, or comes from BACKUP_PASSPHRASE or BACKUP_PASSPHRASE_FILE.
   --folder DIR          for import-baileys: the folder with the bot's creds.json, or
   --mongo-url URL       the MongoDB that it keeps its session in (MONGO_URL: the one in the settings), with --database,
                         --collection (authState) and --session where they are other than usual
   --dry-run             for import-baileys: only say what is there and what would be done
   --undo                for import-baileys: give the session back, as long as wabot has not used it
 
-Stop wabot first: copy and delete refuse while a process uses a store, and so does everything else on the file store.
+Stop wabot first: copy, export, import, make-safe and delete refuse while a process uses a store, and so does everything else on the file store.
 `
 
 // session is the command on what the stores keep.
@@ -56,6 +62,10 @@ func session(ctx context.Context, p Process, args []string) error {
 		"show":   sessions.show,
 		"verify": sessions.verify,
 		"delete": sessions.delete,
+		"export": sessions.export,
+		"import": sessions.restore,
+
+		"make-safe": sessions.makeSafe,
 
 		"import-baileys": sessions.importBaileys,
 	}[sub]
@@ -72,7 +82,7 @@ func session(ctx context.Context, p Process, args []string) error {
 	}
 	flags := flag.NewFlagSet("wabot session "+sub, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	err = run(sessions{p, cfg.Store, newLogger(p.Stderr, cfg.Log)}, ctx, flags, args)
+	err = run(sessions{p, cfg.Store, cfg.Backup, newLogger(p.Stderr, cfg.Log)}, ctx, flags, args)
 	if errors.As(err, new(transfer.Refusal)) {
 		return &configError{err}
 	}
@@ -83,7 +93,9 @@ func session(ctx context.Context, p Process, args []string) error {
 type sessions struct {
 	Process
 	cfg config.Store
-	log *slog.Logger
+	// passphrase is of a backup; it may be unset.
+	passphrase config.Secret
+	log        *slog.Logger
 }
 
 // parse reads the flags and refuses what is left.
@@ -111,7 +123,7 @@ func (c sessions) where(name string) string {
 }
 
 // open opens the store with the name.
-func (c sessions) open(ctx context.Context, name string) (Store, error) {
+func (c sessions) open(ctx context.Context, name string, look bool) (*witnessed, error) {
 	cfg := c.cfg
 	switch name {
 	case transfer.File:
@@ -123,13 +135,13 @@ func (c sessions) open(ctx context.Context, name string) (Store, error) {
 	default:
 		return nil, &configError{fmt.Errorf("%q is not a store; write file or mongo", name)}
 	}
-	return openStore(ctx, cfg, c.Lease, c.log)
+	return openStore(ctx, cfg, use{lease: c.Lease, look: look}, c.log)
 }
 
 // take opens a store for this process alone. The context returned ends when that is no longer so, and
 // give gives the store back.
-func (c sessions) take(ctx context.Context, name string) (_ Store, _ context.Context, give func() error, err error) {
-	store, err := c.open(ctx, name)
+func (c sessions) take(ctx context.Context, name string) (_ *witnessed, _ context.Context, give func() error, err error) {
+	store, err := c.open(ctx, name, false)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -137,7 +149,7 @@ func (c sessions) take(ctx context.Context, name string) (_ Store, _ context.Con
 	waiting, cancel := context.WithTimeout(ctx, mongostore.DefaultLease+5*time.Second)
 	defer cancel()
 	leader := ""
-	err = store.Lead(waiting, func(l string) {
+	err = store.Store.Lead(waiting, func(l string) {
 		leader = l
 		fmt.Fprintf(c.Stderr, "%s has used the mongo store; waiting a few seconds to see whether it still does.\n", l)
 	})
@@ -153,11 +165,15 @@ func (c sessions) take(ctx context.Context, name string) (_ Store, _ context.Con
 		defer close(done)
 		lose(store.Hold(held))
 	}()
-	return store, held, func() error {
+	give = func() error {
 		lose(nil)
 		<-done
 		return store.Close()
-	}, nil
+	}
+	if err := store.settle(held); err != nil {
+		return nil, nil, nil, errors.Join(err, give())
+	}
+	return store, held, give, nil
 }
 
 func (c sessions) copy(ctx context.Context, flags *flag.FlagSet, args []string) (err error) {
@@ -203,7 +219,7 @@ func (c sessions) look(ctx context.Context, flags *flag.FlagSet, args []string, 
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	store, err := c.open(ctx, *name)
+	store, err := c.open(ctx, *name, true)
 	if err != nil {
 		return err
 	}
@@ -232,6 +248,10 @@ func (c sessions) look(ctx context.Context, flags *flag.FlagSet, args []string, 
 		state = string(refusal)
 	} else if err != nil {
 		return err
+	} else if old, err := store.older(ctx); err != nil {
+		return err
+	} else if old != "" {
+		state = "an older state of itself (" + old + "); the next start makes it safe"
 	}
 	fmt.Fprintf(w, "State\t%s\n", state)
 	if err := w.Flush(); err != nil {

@@ -23,6 +23,7 @@ type site struct {
 	mu    sync.Mutex
 	role  web.State // Opening, Standby, or Starting: then link tells the state
 	since time.Time // of role
+	other string    // who drives the device, as Standby
 	link  whatsapp.State
 	model web.Model
 
@@ -32,6 +33,9 @@ type site struct {
 	asked  time.Time
 	depth  int
 	down   string
+	// vitals are asked for more seldom.
+	vitals   vitals
+	vitalsAt time.Time
 }
 
 const (
@@ -39,6 +43,8 @@ const (
 	fresh = time.Second
 	// answering is how long the store may take to be called up.
 	answering = 2 * time.Second
+	// freshVitals is how long vitals stand.
+	freshVitals = 30 * time.Second
 )
 
 func newSite(cfg config.Config, log *slog.Logger) *site {
@@ -57,7 +63,7 @@ func newSite(cfg config.Config, log *slog.Logger) *site {
 	}
 	if cfg.HTTP.Addr != "" {
 		s.web = web.New(web.Options{
-			Addr: cfg.HTTP.Addr, Token: cfg.HTTP.Token.Reveal(), Status: s.status, Collectors: s.metrics.collectors(), Log: log,
+			Addr: cfg.HTTP.Addr, Token: cfg.HTTP.Token.Reveal(), Status: s.status, Collectors: append(s.metrics.collectors(), vitalsCollector{s.measure}), Log: log,
 		})
 	}
 	return s
@@ -103,6 +109,14 @@ func (s *site) become(role web.State) {
 	}
 }
 
+// standby tells that another process drives the device; leader names it, or is empty where that is not known yet.
+func (s *site) standby(leader string) {
+	s.become(web.Standby)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.other = leader
+}
+
 // show takes a state of the link.
 func (s *site) show(st whatsapp.State) {
 	s.mu.Lock()
@@ -129,6 +143,9 @@ func (s *site) status(ctx context.Context) web.Status {
 	defer s.mu.Unlock()
 	st.State, st.Since, st.Model = s.role, s.since, s.model
 	st.Versions = []web.Version{{Part: "wabot", Version: version()}}
+	if s.role == web.Standby && s.other != "" {
+		st.Reason, st.Next = s.other+" drives this device", "this wabot takes over when that one stops"
+	}
 	if s.role != web.Starting {
 		return st
 	}
@@ -161,4 +178,24 @@ func (s *site) inbox(ctx context.Context) (depth int, down string) {
 		s.depth, s.down = -1, mask.Text(err.Error())
 	}
 	return s.depth, s.down
+}
+
+// measure asks the store for its vitals; false where it does not say.
+func (s *site) measure() (vitals, bool) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if s.store == nil {
+		return vitals{}, false
+	}
+	if time.Since(s.vitalsAt) < freshVitals {
+		return s.vitals, true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answering)
+	defer cancel()
+	v, err := s.store.vitals(ctx)
+	if err != nil {
+		return vitals{}, false
+	}
+	s.vitals, s.vitalsAt = v, time.Now()
+	return v, true
 }

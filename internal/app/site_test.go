@@ -43,8 +43,11 @@ func TestStatusFollowsTheLife(t *testing.T) {
 	is(web.Opening, -1, web.NotOpen)
 	store := &depthStore{}
 	s.opened(store)
-	s.become(web.Standby)
+	s.standby("host (process 7)")
 	is(web.Standby, 4)
+	if st := s.status(t.Context()); st.Reason != "host (process 7) drives this device" {
+		t.Errorf("the page gives as the reason for standing by: %q", st.Reason)
+	}
 	s.become(web.Starting)
 	is(web.Starting, 4, web.NotStarted)
 	for _, phase := range []whatsapp.Phase{whatsapp.Starting, whatsapp.Pairing, whatsapp.Connecting, whatsapp.Online, whatsapp.Waiting, whatsapp.Ended} {

@@ -2,11 +2,13 @@ package app
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wabot/internal/config"
@@ -26,6 +28,8 @@ type Store interface {
 	// Lead waits until this process alone may drive the device. It calls standby with the
 	// name of each other process that it waits for.
 	Lead(ctx context.Context, standby func(leader string)) error
+	// Settle brings what is stored to the settings. It is called while this process leads, before the device is used.
+	Settle(ctx context.Context) error
 	// Hold keeps the right that Lead got until ctx is done, and then returns nil; it returns an error
 	// that wraps errLost before another process could get it.
 	Hold(ctx context.Context) error
@@ -33,21 +37,52 @@ type Store interface {
 	Leading(ctx context.Context) bool
 	// Problems looks for damage beyond what the rows show, and gives a sentence for each.
 	Problems(ctx context.Context) ([]string, error)
+	// vitals measures what /metrics tells of the store.
+	vitals(ctx context.Context) (vitals, error)
 	// Close gives the right back and closes the store. Calls after the first do nothing.
 	Close() error
+}
+
+// vitals are measures of a store.
+type vitals struct {
+	preKeys   int   // one-time pre-keys that WhatsApp has been given and nobody has used
+	epoch     int64 // of the lease, zero while this process has none
+	setAside  int64 // sessions that could not be read, since the start
+	hasLeases bool
 }
 
 // errLost says that this process may not drive the device any more.
 var errLost = mongostore.ErrLeaseLost
 
-// openStore opens the store that the settings choose. lease is the life of a lease where processes share it.
-func openStore(ctx context.Context, cfg config.Store, lease time.Duration, log *slog.Logger) (Store, error) {
+// use is how a process means to use a store.
+type use struct {
+	// lease is the life of a lease where processes share the store, zero for the ordinary one.
+	lease time.Duration
+	// look is set by who only reads, and where the store allows it beside the process that leads.
+	look bool
+}
+
+// openStore opens the store that the settings choose.
+func openStore(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (*witnessed, error) {
+	s, err := openBare(ctx, cfg, how, log)
+	if err != nil {
+		return nil, err
+	}
+	return newWitnessed(s, cfg, log), nil
+}
+
+func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
-		s, err := mongostore.Open(ctx, mongostore.Options{URL: cfg.MongoURL.Reveal(), Wait: cfg.MongoWait, Log: log})
+		options := mongoOptions(cfg)
+		options.Wait, options.Look, options.Log = cfg.MongoWait, how.look, log
+		s, err := mongostore.Open(ctx, options)
+		if errors.Is(err, mongostore.ErrKey) {
+			return nil, &configError{err}
+		}
 		if err != nil {
 			return nil, &storeError{err}
 		}
-		return &mongoStore{Store: s, life: lease, log: log}, nil
+		return &mongoStore{Store: s, life: how.lease, log: log}, nil
 	}
 	s, err := sqlitestore.Open(ctx, cfg.SessionDir, log)
 	var locked *sqlitestore.LockedError
@@ -60,6 +95,17 @@ func openStore(ctx context.Context, cfg config.Store, lease time.Duration, log *
 	return fileStore{s}, nil
 }
 
+// mongoOptions are how the settings lead to the database.
+func mongoOptions(cfg config.Store) mongostore.Options {
+	o := mongostore.Options{URL: cfg.MongoURL.Reveal()}
+	// Both were checked to be hexadecimal.
+	o.Key, _ = hex.DecodeString(cfg.Key.Reveal())
+	if old, _ := hex.DecodeString(cfg.OldKey.Reveal()); len(old) > 0 {
+		o.OldKeys = append(o.OldKeys, old)
+	}
+	return o
+}
+
 // fileStore is the file store. Whoever has opened it leads.
 type fileStore struct{ *sqlitestore.Store }
 
@@ -67,17 +113,26 @@ func (s fileStore) Devices() whatsapp.Devices { return s.Store.Devices() }
 
 func (s fileStore) Lead(context.Context, func(string)) error { return nil }
 
+func (s fileStore) Settle(context.Context) error { return nil }
+
 func (s fileStore) Hold(ctx context.Context) error { <-ctx.Done(); return nil }
 
 func (s fileStore) Leading(context.Context) bool { return true }
+
+func (s fileStore) vitals(ctx context.Context) (v vitals, err error) {
+	v.preKeys, err = s.PreKeys(ctx)
+	return v, err
+}
 
 // mongoStore is the store in MongoDB. Of the processes that share it, the one with the lease
 // leads.
 type mongoStore struct {
 	*mongostore.Store
-	log    *slog.Logger
-	life   time.Duration     // of a lease, zero for the ordinary one
-	lease  *mongostore.Lease // nil unless this process leads
+	log   *slog.Logger
+	life  time.Duration     // of a lease, zero for the ordinary one
+	lease *mongostore.Lease // nil unless this process leads
+	// tenure is lease for those who only want to know.
+	tenure atomic.Pointer[mongostore.Lease]
 	closed sync.Once
 }
 
@@ -93,6 +148,7 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 	}
 	for {
 		s.lease = nil
+		s.tenure.Store(nil)
 		lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), s.life, func(l mongostore.Leader) {
 			standby(l.Owner)
 		})
@@ -100,12 +156,24 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 			return err
 		}
 		s.lease = lease
+		s.tenure.Store(lease)
 		// What the store remembers of its inbox is from before another process led.
 		if err = s.Release(ctx); !errors.Is(err, mongostore.ErrOutage) {
 			return err
 		}
 		s.log.Warn("the database went away while this process took the lead; trying again", "err", err)
 	}
+}
+
+func (s *mongoStore) Settle(ctx context.Context) error {
+	n, err := s.Reseal(ctx)
+	if errors.Is(err, mongostore.ErrKey) {
+		return &configError{err}
+	}
+	if n > 0 {
+		s.log.Info("the device state in the database was brought to the SESSION_KEY that is set, or to none", "documents", n)
+	}
+	return err
 }
 
 func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }
@@ -115,6 +183,15 @@ func (s *mongoStore) Leading(ctx context.Context) bool {
 	defer cancel()
 	l, err := s.Leader(ctx, leaseKey)
 	return err == nil && s.lease != nil && l.Epoch == s.lease.Epoch() && !l.Released
+}
+
+func (s *mongoStore) vitals(ctx context.Context) (v vitals, err error) {
+	v.preKeys, err = s.PreKeys(ctx)
+	v.hasLeases, v.setAside = true, s.BrokenSessions()
+	if l := s.tenure.Load(); l != nil {
+		v.epoch = l.Epoch()
+	}
+	return v, err
 }
 
 // closing bounds how long a database that does not answer can hold up the end.

@@ -10,7 +10,7 @@ import (
 
 // What docker-compose.yml decides itself, or must not pass on to the bot.
 var notPassedOn = []string{
-	"MONGO_ENABLED", "MONGO_URL", "MONGO_PASSWORD", "MONGO_ROOT_PASSWORD", "SESSION_DIR", "HTTP_ADDR", "HTTP_PORT",
+	"MONGO_ENABLED", "MONGO_URL", "MONGO_PASSWORD", "MONGO_ROOT_PASSWORD", "SESSION_DIR", "BACKUP_PASSPHRASE", "HTTP_ADDR", "HTTP_PORT",
 }
 
 // docker-compose.yml passes each other option on by name, under whichever of its names it is set:

@@ -24,8 +24,10 @@ type Config struct {
 	Access   Access
 	WhatsApp WhatsApp
 	Store    Store
-	HTTP     HTTP
-	Log      Log
+	// Backup is the passphrase of an exported session; it may be unset.
+	Backup Secret
+	HTTP   HTTP
+	Log    Log
 }
 
 // Model is the language model that answers, and when it is asked.
@@ -68,8 +70,10 @@ type Store struct {
 	Mongo    bool
 	MongoURL Secret
 	// MongoWait is how long to wait for the database at start.
-	MongoWait  time.Duration
-	SessionDir string
+	MongoWait time.Duration
+	// Key encrypts the device state in MongoDB, 32 bytes in hexadecimal, unset for none; OldKey is the one before it.
+	Key, OldKey Secret
+	SessionDir  string
 }
 
 // HTTP is the page that tells how the bot is.

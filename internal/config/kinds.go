@@ -158,6 +158,31 @@ func token(at func(*Config) *Secret) func(*Config, string) error {
 	}
 }
 
+// sessionKey takes a key of 32 bytes, and keeps it in hexadecimal.
+func sessionKey(at func(*Config) *Secret) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		key, err := hex.DecodeString(value)
+		if err != nil || len(key) != 32 {
+			return errors.New("the value given (redacted) is not a key; write 64 hexadecimal digits, as openssl rand -hex 32 prints them")
+		}
+		*at(c) = NewSecret(value)
+		return nil
+	}
+}
+
+// ShortestPassphrase is the shortest passphrase of a backup, in bytes.
+const ShortestPassphrase = 12
+
+func passphrase(at func(*Config) *Secret) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if len(value) < ShortestPassphrase {
+			return fmt.Errorf("the value given (redacted) is too easily found; write at least %d characters", ShortestPassphrase)
+		}
+		*at(c) = NewSecret(value)
+		return nil
+	}
+}
+
 // withPassword gives a password to the user of a MongoDB URL who has none.
 func withPassword(mongoURL Secret, password string) Secret {
 	scheme, rest, _ := strings.Cut(mongoURL.Reveal(), "://")

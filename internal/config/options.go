@@ -178,9 +178,26 @@ var sections = []section{
 			read:  duration(func(c *Config) *time.Duration { return &c.Store.MongoWait }),
 		},
 		{
+			name: "SESSION_KEY", secret: true, example: "64-hexadecimal-digits",
+			means: "Encrypts the device's keys in MongoDB: 32 random bytes as 64 hexadecimal digits, from \"openssl rand -hex 32\". Whoever reads the database without it cannot be the account. Set it, and the next start encrypts what is there; if it is lost, the device has to be linked anew.",
+			read:  sessionKey(func(c *Config) *Secret { return &c.Store.Key }),
+		},
+		{
+			name: "SESSION_KEY_OLD", secret: true, example: "64-hexadecimal-digits",
+			means: "The SESSION_KEY before, for one start: to change the key, or to turn encryption off with SESSION_KEY unset.",
+			read:  sessionKey(func(c *Config) *Secret { return &c.Store.OldKey }),
+		},
+		{
 			name: "SESSION_DIR", def: "./session",
 			means: "The directory of the file store. Whoever can read it can read your chats: keep it private and back it up.",
 			read:  text(func(c *Config) *string { return &c.Store.SessionDir }),
+		},
+	}},
+	{"Backups", []option{
+		{
+			name: "BACKUP_PASSPHRASE", secret: true, example: "four-or-five-words-of-your-own",
+			means: "For \"wabot session export\" and \"import\" where no terminal is there to ask for it: what encrypts the file. At least 12 characters. Keep it elsewhere than the file.",
+			read:  passphrase(func(c *Config) *Secret { return &c.Backup }),
 		},
 	}},
 	{"The page that tells how the bot is", []option{

@@ -64,6 +64,7 @@ func TestExampleReadsBack(t *testing.T) {
 	t.Parallel()
 	text := Example()
 	text = strings.Replace(text, "\nOPENAI_API_KEY=\n", "\nOPENAI_API_KEY=sk-1\n", 1)
+	text = strings.ReplaceAll(text, "64-hexadecimal-digits", strings.Repeat("0f", 32))
 	text = regexp.MustCompile(`(?m)^# ([A-Z_]+=)`).ReplaceAllString(text, "$1")
 	got, warnings, err := Load(empty, write(t, ".env", text))
 	// Of the passwords of the example it warns.
@@ -75,7 +76,8 @@ func TestExampleReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// These have an example in the place of a default.
-	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.HTTP.Token = nil, "", Secret{}, Secret{}
+	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.Backup, got.HTTP.Token = nil, "", Secret{}, Secret{}, Secret{}
+	got.Store.Key, got.Store.OldKey = Secret{}, Secret{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("uncommented: %+v\nempty: %+v", got, want)
 	}

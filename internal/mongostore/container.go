@@ -243,11 +243,12 @@ func (c *Devices) PutDevice(ctx context.Context, d *store.Device) error {
 }
 
 func (c *Devices) put(ctx context.Context, own *device, d *store.Device, row deviceRow) error {
+	sealed := func(name string, data []byte) any { return c.s.seal.seal(own.rowID(), name, data) }
 	once := bson.D{
 		{Key: "device", Value: own.id}, {Key: "kind", Value: kindDevice}, {Key: "registration_id", Value: row.RegistrationID},
-		{Key: "noise_key", Value: row.NoiseKey}, {Key: "identity_key", Value: row.IdentityKey},
-		{Key: "signed_pre_key", Value: row.SignedPreKey}, {Key: "signed_pre_key_id", Value: row.SignedPreKeyID}, {Key: "signed_pre_key_sig", Value: row.SignedPreKeySig},
-		{Key: "adv_key", Value: row.AdvKey}, {Key: "adv_details", Value: row.AdvDetails}, {Key: "adv_account_sig", Value: row.AccountSig},
+		{Key: "noise_key", Value: sealed("noise_key", row.NoiseKey)}, {Key: "identity_key", Value: sealed("identity_key", row.IdentityKey)},
+		{Key: "signed_pre_key", Value: sealed("signed_pre_key", row.SignedPreKey)}, {Key: "signed_pre_key_id", Value: row.SignedPreKeyID}, {Key: "signed_pre_key_sig", Value: row.SignedPreKeySig},
+		{Key: "adv_key", Value: sealed("adv_key", row.AdvKey)}, {Key: "adv_details", Value: row.AdvDetails}, {Key: "adv_account_sig", Value: row.AccountSig},
 		{Key: "adv_account_sig_key", Value: row.AccountSigKey}, {Key: "adv_device_sig", Value: row.DeviceSig},
 		{Key: "paired_at", Value: c.s.now().UnixMilli()}, {Key: "next_pre_key", Value: int64(1)},
 	}

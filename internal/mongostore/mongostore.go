@@ -56,6 +56,11 @@ type Options struct {
 	// SecretAge is after what time message secrets are forgotten, and with them the means to
 	// read edits, votes and reactions to older messages; 90 days when zero.
 	SecretAge time.Duration
+	// Key seals the secrets of the device state, KeySize bytes; nothing is sealed when empty. OldKeys open what was sealed before.
+	Key     []byte
+	OldKeys [][]byte
+	// Look is set to look at a database beside a program that uses it: Open prepares and cleans up nothing, and nothing may be written.
+	Look bool
 	// Log gets the store's lines; discarded when nil.
 	Log *slog.Logger
 
@@ -69,7 +74,9 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	timeout   time.Duration
+	timeout time.Duration
+	seal    *sealer
+
 	patience  time.Duration
 	secretAge time.Duration
 
@@ -95,6 +102,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
 	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
+	var err error
+	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
+		return nil, err
+	}
 	deadline := time.Now().Add(o.Wait)
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := s.begin(ctx, o, deadline)
@@ -140,7 +151,26 @@ func (s *Store) begin(ctx context.Context, o Options, deadline time.Time) error 
 	if err := s.connect(try, o); err != nil {
 		return err
 	}
-	s.db = s.client.Database(databaseName(o.URL))
+	s.collections(databaseName(o.URL))
+	s.devices = &Devices{s: s, known: make(map[string]*device)}
+	s.devices.lids = newLIDs(s)
+	steps := []func(context.Context) error{s.checkSchema, s.checkKeys, s.markSchema, s.makeIndexes, s.sweepOrphans}
+	if o.Look {
+		s.passive.Store(true)
+		steps = steps[:2]
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			s.Close(context.WithoutCancel(ctx))
+			return operatorError(err)
+		}
+	}
+	return nil
+}
+
+// collections names the collections of the database.
+func (s *Store) collections(database string) {
+	s.db = s.client.Database(database)
 	for name, c := range map[string]**mongo.Collection{
 		"sessions": &s.sessions, "app_state_macs": &s.macs, "contacts": &s.contacts, "chat_settings": &s.chats,
 		"message_secrets": &s.secrets, "outgoing": &s.outgoing, "privacy_tokens": &s.tokens, "lids": &s.lidMap,
@@ -148,15 +178,6 @@ func (s *Store) begin(ctx context.Context, o Options, deadline time.Time) error 
 	} {
 		*c = s.db.Collection(name)
 	}
-	s.devices = &Devices{s: s, known: make(map[string]*device)}
-	s.devices.lids = newLIDs(s)
-	for _, step := range []func(context.Context) error{s.checkSchema, s.makeIndexes, s.sweepOrphans} {
-		if err := step(ctx); err != nil {
-			s.Close(context.WithoutCancel(ctx))
-			return operatorError(err)
-		}
-	}
-	return nil
 }
 
 func (s *Store) connect(ctx context.Context, o Options) error {
@@ -175,6 +196,9 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	}
 	if opts.AppName == nil {
 		opts.SetAppName("wabot")
+	}
+	if s.seal != nil {
+		opts.SetRegistry(s.seal.registry())
 	}
 	if o.monitor != nil {
 		opts.SetMonitor(o.monitor)
@@ -222,6 +246,15 @@ func (s *Store) Ping(ctx context.Context) error {
 // Devices are the devices kept in the database.
 func (s *Store) Devices() *Devices { return s.devices }
 
+// PreKeys counts the one-time pre-keys that WhatsApp was given and nobody has used.
+func (s *Store) PreKeys(ctx context.Context) (int, error) {
+	n, err := s.sessions.CountDocuments(ctx, bson.D{{Key: "kind", Value: kindPreKey}, {Key: "uploaded", Value: true}})
+	if err != nil {
+		return 0, wrapOutage("count the pre-keys", err)
+	}
+	return int(n), nil
+}
+
 // BrokenSessions counts the sessions that did not decode and were set aside since Open.
 func (s *Store) BrokenSessions() int64 { return s.broken.Load() }
 
@@ -254,7 +287,7 @@ func (s *Store) SetNote(ctx context.Context, key string, value []byte) error {
 	})
 }
 
-// checkSchema refuses a database of a newer program and marks a new one as ours.
+// checkSchema refuses a database of a newer program.
 func (s *Store) checkSchema(ctx context.Context) error {
 	var mark struct {
 		Number int64 `bson:"number"`
@@ -265,22 +298,27 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if mark.Number > schema {
-		return fmt.Errorf("%w: its schema is %d, this program knows %d", ErrNewer, mark.Number, schema)
+	if mark.Number > schemaSealed {
+		return fmt.Errorf("%w: its schema is %d, this program knows %d", ErrNewer, mark.Number, schemaSealed)
 	}
+	return nil
+}
+
+func (s *Store) markSchema(ctx context.Context) error {
 	return s.try(ctx, "write the schema number", func(ctx context.Context) error {
-		return upsert(s.meta.UpdateOne(ctx, byID("schema"), set(bson.D{{Key: "number", Value: int64(schema)}}), options.UpdateOne().SetUpsert(true)))
+		return upsert(s.meta.UpdateOne(ctx, byID("schema"), bson.D{{Key: "$max", Value: bson.D{{Key: "number", Value: int64(schema)}}}}, options.UpdateOne().SetUpsert(true)))
 	})
 }
 
-// makeIndexes makes the indexes that are not there yet. Keys are in order: a document of ours
-// is found by them, and two of them forbid what must not be.
-func (s *Store) makeIndexes(ctx context.Context) error {
-	for _, index := range []struct {
-		collection *mongo.Collection
-		keys       []string
-		unique     bool
-	}{
+// index is one of the indexes that the store needs.
+type index struct {
+	collection *mongo.Collection
+	keys       []string
+	unique     bool
+}
+
+func (s *Store) indexes() []index {
+	return []index{
 		{s.sessions, []string{"kind", "at"}, false},
 		{s.sessions, []string{"device", "user"}, false},
 		{s.macs, []string{"device", "name", "index", "version"}, true},
@@ -290,7 +328,13 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 		{s.inboxRows, []string{"open", "kind"}, false},
 		{s.inboxRows, []string{"chat", "kind", "open", "ended", "seq"}, false},
 		{s.inboxRows, []string{"messages._id"}, false},
-	} {
+	}
+}
+
+// makeIndexes makes the indexes that are not there yet. Keys are in order: a document of ours
+// is found by them, and two of them forbid what must not be.
+func (s *Store) makeIndexes(ctx context.Context) error {
+	for _, index := range s.indexes() {
 		var keys bson.D
 		for _, k := range index.keys {
 			keys = append(keys, bson.E{Key: k, Value: int32(1)})

@@ -287,7 +287,7 @@ func (d *device) PutMessageSecrets(ctx context.Context, inserts []store.MessageS
 	for _, i := range inserts {
 		id := d.secretID(i.Chat, i.Sender, i.ID)
 		models = append(models, mongo.NewUpdateOneModel().SetFilter(byID(id)).SetUpsert(true).SetUpdate(bson.D{{Key: "$setOnInsert", Value: bson.D{
-			{Key: "device", Value: d.id}, {Key: "sender", Value: i.Sender.ToNonAD().String()}, {Key: "secret", Value: i.Secret}, {Key: "at", Value: d.s.now().UnixMilli()},
+			{Key: "device", Value: d.id}, {Key: "sender", Value: i.Sender.ToNonAD().String()}, {Key: "secret", Value: d.s.seal.seal(id, "secret", i.Secret)}, {Key: "at", Value: d.s.now().UnixMilli()},
 		}}}))
 	}
 	return d.write(ctx, "write message secrets", func(ctx context.Context) error {
@@ -363,7 +363,7 @@ type token struct {
 func (d *device) PutPrivacyTokens(ctx context.Context, tokens ...store.PrivacyToken) error {
 	for _, t := range tokens {
 		user := t.User.ToNonAD()
-		fields := bson.D{{Key: "device", Value: d.id}, {Key: "jid", Value: user.String()}, {Key: "token", Value: t.Token}, {Key: "timestamp", Value: t.Timestamp.Unix()}}
+		fields := bson.D{{Key: "device", Value: d.id}, {Key: "jid", Value: user.String()}, {Key: "token", Value: d.s.seal.seal(d.contactID(user), "token", t.Token)}, {Key: "timestamp", Value: t.Timestamp.Unix()}}
 		if !t.SenderTimestamp.IsZero() {
 			fields = append(fields, bson.E{Key: "sender_timestamp", Value: t.SenderTimestamp.Unix()})
 		}

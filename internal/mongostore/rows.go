@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -91,7 +92,12 @@ func eachDocument[D any](ctx context.Context, c *mongo.Collection, filter bson.D
 	if err != nil {
 		return wrapOutage(doing, err)
 	}
-	defer cursor.Close(context.WithoutCancel(ctx))
+	defer func() {
+		// A server that hangs does not end a cursor either, and the driver would wait for ever.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		cursor.Close(ctx)
+	}()
 	for cursor.Next(ctx) {
 		var d D
 		if err := cursor.Decode(&d); err != nil {
@@ -121,7 +127,7 @@ func (s *Store) deviceRows(ctx context.Context, d deviceRow, each func(transfer.
 	}
 	own := bson.D{field("_id", within(d.Device+"/"))}
 	err = eachDocument(ctx, s.sessions, own, "_id", func(raw bson.Raw) error {
-		r, err := sessionsRow(d.Device, raw)
+		r, err := s.sessionsRow(d.Device, raw)
 		if err != nil || r == nil {
 			return err
 		}
@@ -172,10 +178,10 @@ func (s *Store) deviceRows(ctx context.Context, d deviceRow, each func(transfer.
 }
 
 // sessionsRow makes a row of a document in "sessions", or nil of one that is no row of its own.
-func sessionsRow(device string, raw bson.Raw) (transfer.Row, error) {
+func (s *Store) sessionsRow(device string, raw bson.Raw) (transfer.Row, error) {
 	kind, _ := raw.Lookup("kind").StringValueOK()
 	read := func(v any) error {
-		if err := bson.Unmarshal(raw, v); err != nil {
+		if err := s.seal.unmarshal(raw, v); err != nil {
 			return fmt.Errorf("read a document of kind %s: %w", kind, err)
 		}
 		return nil
@@ -390,7 +396,7 @@ func (w *writer) add(ctx context.Context, r transfer.Row) error {
 		id := d.id + "/" + escape(r.Chat) + "/" + escape(r.Sender) + "/" + r.ID
 		w.put(s.secrets, secret{ID: id, Device: d.id, Sender: r.Sender, Secret: r.Secret, At: s.now().UnixMilli()})
 	case transfer.Token:
-		row := append(own(r.JID), field("token", r.Token), field("timestamp", r.Time))
+		row := append(own(r.JID), field("token", s.seal.seal(d.id+"/"+r.JID, "token", r.Token)), field("timestamp", r.Time))
 		if r.Sent != nil {
 			row = append(row, field("sender_timestamp", *r.Sent))
 		}
@@ -531,6 +537,23 @@ func (s *Store) Clear(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ForgetRatchets implements transfer.Ratchets. The count is raised first.
+func (s *Store) ForgetRatchets(ctx context.Context, skip int64) error {
+	defer s.forget()
+	err := s.write(ctx, "raise the count of pre-keys", func(ctx context.Context) error {
+		_, err := s.sessions.UpdateMany(ctx, bson.D{field("kind", kindDevice)}, bson.D{field("$inc", bson.D{field("next_pre_key", skip)})})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "forget the Signal sessions", func(ctx context.Context) error {
+		ratchets := bson.A{kindSession, kindBrokenSession, kindSenderKey}
+		_, err := s.sessions.DeleteMany(ctx, bson.D{field("kind", bson.D{field("$in", ratchets)})})
+		return err
+	})
 }
 
 // Problems looks for what must not be in the database and returns a sentence for each kind of it.

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,6 +60,29 @@ func lock(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
 	}
 	return f, nil
+}
+
+// holder names the process that has the lock on dir, or gives "" where none has.
+func holder(dir string) (string, error) {
+	path := filepath.Join(dir, LockFile)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at the lock: %w", err)
+	}
+	defer f.Close()
+	// A shared lock, so that several may look, for a moment in which nobody else can take the lock.
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return "", err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read who holds %s: %w", path, err)
+	}
+	return cmp.Or(strings.Join(strings.Fields(string(text)), " "), "unknown"), nil
 }
 
 // sign writes into the lock file who holds it.

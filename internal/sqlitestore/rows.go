@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"go.mau.fi/whatsmeow/util/keys"
+
 	"wabot/internal/transfer"
 )
 
@@ -386,6 +388,22 @@ func (s *Store) Clear(ctx context.Context) error {
 			}
 		}
 		return nil
+	})
+}
+
+// ForgetRatchets implements transfer.Ratchets, in one transaction.
+func (s *Store) ForgetRatchets(ctx context.Context, skip int64) error {
+	return s.transaction(ctx, "forget the Signal sessions", func(tx transaction) error {
+		for _, query := range []string{`DELETE FROM whatsmeow_sessions`, `DELETE FROM whatsmeow_sender_keys`} {
+			if _, err := tx.tx.ExecContext(ctx, query); err != nil {
+				return err
+			}
+		}
+		// sqlstore numbers pre-keys on from the highest that is there, so there is one more.
+		_, err := tx.tx.ExecContext(ctx, `INSERT INTO whatsmeow_pre_keys (jid, key_id, key, uploaded)
+			SELECT jid, coalesce((SELECT max(key_id) FROM whatsmeow_pre_keys WHERE jid = d.jid), 0) + ?, ?, false FROM whatsmeow_device AS d`,
+			skip, keys.NewKeyPair().Priv[:])
+		return err
 	})
 }
 

@@ -105,6 +105,14 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 // Devices is the store of the device, its keys and sessions.
 func (s *Store) Devices() *sqlstore.Container { return s.devices }
 
+// PreKeys counts the one-time pre-keys that WhatsApp was given and nobody has used.
+func (s *Store) PreKeys(ctx context.Context) (n int, err error) {
+	if err := s.reader.QueryRowContext(ctx, `SELECT count(*) FROM whatsmeow_pre_keys WHERE uploaded`).Scan(&n); err != nil {
+		return 0, s.failed(ctx, "count the pre-keys", err)
+	}
+	return n, nil
+}
+
 // Close writes everything into the one file and lets the next process in. Nothing may use
 // the store any more.
 func (s *Store) Close() error {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.mau.fi/libsignal/keys/chain"
+	"go.mau.fi/libsignal/logger"
 	"go.mau.fi/libsignal/state/record"
 	"go.mau.fi/whatsmeow/proto/waAdv"
 	"go.mau.fi/whatsmeow/store"
@@ -24,6 +25,9 @@ import (
 	"go.mau.fi/whatsmeow/util/keys"
 	_ "modernc.org/sqlite" // the reference's database
 )
+
+// libsignal makes its logger at the first use, unguarded, and the tests here make keys at the same time.
+func init() { logger.Debug("storetest") }
 
 // Container is a device store: whatsmeow's own sqlstore.Container and whatever does the same.
 type Container interface {

@@ -55,6 +55,7 @@ type Store interface {
 	PutRows(ctx context.Context, rows []Row) error
 	// Clear deletes every row, the device first, and leaves the marks.
 	Clear(ctx context.Context) error
+	Ratchets
 }
 
 // ErrSeveral says that a store holds more than one device.
@@ -118,8 +119,11 @@ func setMark(ctx context.Context, s Notes, key string, m mark) error {
 
 // command is what makes the copy.
 func (m mark) command() string {
-	if m.From == Baileys {
+	switch m.From {
+	case Baileys:
 		return "wabot session import-baileys"
+	case Backup:
+		return "wabot session import"
 	}
 	return fmt.Sprintf("wabot session copy --from %s --to %s", m.From, m.To)
 }
@@ -197,7 +201,7 @@ func move(ctx context.Context, from origin, to End, replace bool) (Summary, erro
 	if err := setMark(ctx, to, markArriving, m); err != nil {
 		return nil, fmt.Errorf("mark the %s store as incomplete: %w", to.Name, err)
 	}
-	for _, old := range []string{MarkMoved, markCame} {
+	for _, old := range []string{MarkMoved, MarkRewound, markCame} {
 		if err := to.SetNote(ctx, old, nil); err != nil {
 			return nil, fmt.Errorf("take an old mark off the %s store: %w", to.Name, err)
 		}
@@ -220,7 +224,12 @@ func move(ctx context.Context, from origin, to End, replace bool) (Summary, erro
 	if err := setMark(ctx, to, markCame, m); err != nil {
 		return nil, fmt.Errorf("mark where the %s store's session came from: %w", to.Name, err)
 	}
-	if err := setMark(ctx, from, MarkMoved, m); err != nil {
+	if from.name == Backup {
+		// It stays usable, as a backup does; so what comes out of it is not the device's newest state.
+		if err := Rewound(ctx, to); err != nil {
+			return nil, fmt.Errorf("mark the %s store's session as an old one: %w", to.Name, err)
+		}
+	} else if err := setMark(ctx, from, MarkMoved, m); err != nil {
 		return nil, fmt.Errorf("mark the %s store as moved: %w", from.name, err)
 	}
 	if err := to.SetNote(ctx, markArriving, nil); err != nil {
@@ -245,7 +254,7 @@ func agree(ctx context.Context, from origin, to End, replace bool) (mark, error)
 	} else if err := Usable(ctx, from); err != nil {
 		return mark{}, err
 	}
-	has, err := hasDevice(ctx, from)
+	has, err := HasDevice(ctx, from)
 	if err != nil {
 		return mark{}, fmt.Errorf("look into the %s store: %w", from.name, err)
 	}
@@ -255,7 +264,7 @@ func agree(ctx context.Context, from origin, to End, replace bool) (mark, error)
 	if arriving || replace {
 		return next, nil
 	}
-	has, err = hasDevice(ctx, to)
+	has, err = HasDevice(ctx, to)
 	if err != nil {
 		return mark{}, fmt.Errorf("look into the %s store: %w", to.Name, err)
 	}
@@ -273,13 +282,14 @@ func agree(ctx context.Context, from origin, to End, replace bool) (mark, error)
 	if moved && known && stale.Copy == came.Copy {
 		return next, nil // it is the old copy of what comes back
 	}
-	if from.name == Baileys {
+	if from.name == Baileys || from.name == Backup {
 		return mark{}, Refusal(fmt.Sprintf("the %s store holds a linked device already; `wabot session delete --store %s` deletes it with its keys, chats and history", to.Name, to.Name))
 	}
 	return mark{}, Refusal(fmt.Sprintf("the %s store holds a linked device already; add --replace to delete it with its keys, chats and history, and unlink it on the phone", to.Name))
 }
 
-func hasDevice(ctx context.Context, s Origin) (bool, error) {
+// HasDevice reports whether a linked device is there.
+func HasDevice(ctx context.Context, s Origin) (bool, error) {
 	err := s.Rows(ctx, func(r Row) error {
 		if r.Kind() == KindDevice {
 			return errFound
@@ -440,7 +450,7 @@ func Forget(ctx context.Context, s Store) error {
 	if err := s.Clear(ctx); err != nil {
 		return err
 	}
-	for _, key := range []string{markCame, MarkMoved, markArriving} {
+	for _, key := range []string{markCame, MarkRewound, MarkMoved, markArriving} {
 		if err := s.SetNote(ctx, key, nil); err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ import (
 type whole interface {
 	transfer.Store
 	inbox.Store
+	PreKeys(ctx context.Context) (int, error)
 }
 
 // place is where a store lies: open opens it anew, as after a restart.
@@ -251,6 +252,10 @@ func TestThereAndBack(t *testing.T) {
 		t.Run("from "+a.name, func(t *testing.T) {
 			fill(t, a, 1, 12)
 			was := rows(t, a.end())
+			s, _ := a.open()
+			if n, err := s.PreKeys(t.Context()); n != 20 || err != nil {
+				t.Errorf("%d pre-keys are out, %v; 30 were given out and 10 used", n, err)
+			}
 			sum := mustCopy(t, a, b)
 			for _, k := range transfer.Kinds {
 				if sum[k].Count == 0 {
@@ -607,4 +612,125 @@ func (l listed) Rows(_ context.Context, each func(transfer.Row) error) error {
 		}
 	}
 	return nil
+}
+
+// A restored session is the exported one without its Signal sessions and sender keys, and its pre-keys go on
+// far above; it may not connect before that.
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	for _, places := range []func() (place, place){
+		func() (place, place) { return file(t), mongo(t) },
+		func() (place, place) { return mongo(t), file(t) },
+	} {
+		a, b := places()
+		t.Run("from "+a.name, func(t *testing.T) {
+			ctx := t.Context()
+			fill(t, a, 6, 9)
+			was := rows(t, a.end())
+			to := b.end()
+			sum, err := transfer.Restore(ctx, a.end(), to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(transfer.Usable(ctx, a.end()), transfer.Usable(ctx, to)); err != nil {
+				t.Errorf("after the restore: %v", err)
+			}
+			if old, err := transfer.IsRewound(ctx, to); err != nil || !old {
+				t.Errorf("the restored session is not marked as an older one: %v", err)
+			}
+			_, c := a.open()
+			d, err := c.GetFirstDevice(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, err := d.PreKeys.GenOnePreKey(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // it can be repeated
+				if err := transfer.MakeSafe(ctx, b.end()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := transfer.Safe(ctx, b.end()); err != nil {
+				t.Fatal(err)
+			}
+			if old, err := transfer.IsRewound(ctx, b.end()); err != nil || old {
+				t.Errorf("marked after it was made safe: %v", err)
+			}
+			gone := func(line string) bool {
+				return strings.HasPrefix(line, "session ") || strings.HasPrefix(line, "sender key ") || strings.HasPrefix(line, "pre-key")
+			}
+			keep := func(all []string) []string { return slices.DeleteFunc(slices.Clone(all), gone) }
+			now := rows(t, b.end())
+			same(t, "what is kept", keep(now), keep(was))
+			report, err := transfer.Check(ctx, b.end())
+			if err != nil || len(report.Wrong) > 0 {
+				t.Errorf("check: %q, %v", report.Wrong, err)
+			}
+			for kind, want := range map[transfer.Kind]int{transfer.KindSession: 0, transfer.KindSenderKey: 0} {
+				if n := report.Rows[kind].Count; n != want || sum[kind].Count == 0 {
+					t.Errorf("%s: %d are left of %d", kind, n, sum[kind].Count)
+				}
+			}
+			// The pre-keys themselves are there, for what is on its way.
+			for _, line := range was {
+				if strings.HasPrefix(line, "pre-key {") && !slices.Contains(now, line) {
+					t.Errorf("lost: %.60s", line)
+				}
+			}
+			_, c = b.open()
+			if d, err = c.GetFirstDevice(ctx); err != nil {
+				t.Fatal(err)
+			}
+			next, err := d.PreKeys.GenOnePreKey(ctx)
+			if err != nil || next.KeyID < last.KeyID+10_000 {
+				t.Errorf("the next pre-key is %d after %d: %v", next.KeyID, last.KeyID, err)
+			}
+			if _, err := transfer.Restore(ctx, a.end(), b.end()); !errors.As(err, new(transfer.Refusal)) {
+				t.Errorf("into a store with a device: %v", err)
+			}
+		})
+	}
+}
+
+// A restore that was cut short leaves a store that is not used, and is made again.
+func TestRestoreKilled(t *testing.T) {
+	t.Parallel()
+	a, b := file(t), file(t)
+	ctx := t.Context()
+	fill(t, a, 7, 2)
+	was := rows(t, a.end())
+	kills := 0
+	for survived, k := false, 1; !survived; k++ {
+		for _, done := range []bool{false, true} {
+			calls := k
+			to := b.end()
+			to.Store = dying{to.Store, &calls, done}
+			_, err := transfer.Restore(ctx, a.end(), to)
+			if survived = err == nil; survived {
+				break
+			}
+			if !errors.Is(err, errDead) {
+				t.Fatalf("killed at call %d: %v", k, err)
+			}
+			kills++
+			old, err := transfer.IsRewound(ctx, b.end())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if has, err := transfer.HasDevice(ctx, b.end()); err != nil || has && !old && transfer.Usable(ctx, b.end()) == nil {
+				t.Fatalf("killed at call %d: the old state may be used as it is: %v", k, err)
+			}
+			if transfer.Usable(ctx, b.end()) == nil && old { // it was complete
+				if err := transfer.Forget(ctx, b.end()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	same(t, "the restored rows", rows(t, b.end()), was)
+	if kills < 10 {
+		t.Errorf("only %d kills", kills)
+	}
 }

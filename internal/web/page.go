@@ -109,8 +109,8 @@ func viewOf(st Status, now time.Time) view {
 	}
 	if st.StoreDown != "" {
 		v.Tone = bad
-		v.Notices = append(v.Notices, notice{bad, "The store cannot be reached: " + sentence(st.StoreDown),
-			"Check the database or the disk. wabot goes on by itself once the store answers; no message is lost meanwhile."})
+		v.Notices = append(v.Notices, notice{bad, "The store does not answer.",
+			sentence(st.StoreDown) + " Check the database or the disk. wabot goes on by itself once the store answers; no message is lost meanwhile."})
 	}
 	if gone := now.Sub(st.PhoneSeen); !st.PhoneSeen.IsZero() && gone >= away {
 		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The account's phone was last seen %s ago.", span(gone)),

@@ -219,6 +219,13 @@ func (p *Phone) Unlink(jid types.JID) {
 	p.server.Unlink(jid)
 }
 
+// HasDevice reports whether the phone's list of linked devices has a companion.
+func (p *Phone) HasDevice(jid types.JID) bool {
+	p.server.mu.Lock()
+	defer p.server.mu.Unlock()
+	return p.own(jid) && p.server.deviceOf(jid) != nil
+}
+
 // accountSigned makes a companion's device identity, signed by the account.
 func (who *person) accountSigned(companion [32]byte, keyIndex uint32) *waAdv.ADVSignedDeviceIdentity {
 	details := encoded(&waAdv.ADVDeviceIdentity{

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"wabot/internal/mongotest"
+)
+
+// wabot logout unlinks the device on the phone and keeps the chats; the next start links anew and goes on with them.
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	binary, err := exec.LookPath("wabot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string][]string{
+		"file":  nil,
+		"mongo": {"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.New(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := withPatience(t)
+			w, err := newWorld(binary, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(w.close)
+			w.env = append([]string{"ALLOW=*"}, env...)
+			do := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
+				}
+			}
+			prints := func(code int, words, stdin string, args ...string) {
+				t.Helper()
+				output, got := w.wabot(ctx, stdin, args...)
+				if got != code || !strings.Contains(output, words) {
+					t.Fatalf("wabot %q: exit code %d, want %d and %q\n%s", args, got, code, words, output)
+				}
+			}
+			chats := func(text string) {
+				t.Helper()
+				_, err := w.phone("alice").Say(ctx, w.owner.LID(), "!ai "+text)
+				do(err)
+				do(w.hear(ctx, "alice", w.owner.LID(), "You said: "+text))
+			}
+			prints(2, "no linked device", "", "logout", "--yes")
+			do(w.pair(ctx))
+			chats("one")
+			prints(8, "stop it", "", "logout", "--yes")
+			do(w.stop())
+			prints(2, "nothing was changed", "", "logout")
+			if !w.owner.HasDevice(w.device) {
+				t.Fatal("the phone has lost the device before it was logged out")
+			}
+			prints(0, "Logged out", "yes\n", "logout")
+			if w.owner.HasDevice(w.device) {
+				t.Error("the phone still lists the device")
+			}
+			prints(0, "none is linked", "", "session", "list")
+
+			do(w.pair(ctx))
+			chats("two")
+			w.owner.Unlink(w.device)
+			do(w.exits(3))
+			prints(2, "no linked device", "", "logout", "--yes")
+
+			// Unlinked on the phone while wabot was down.
+			do(w.pair(ctx))
+			do(w.stop())
+			w.owner.Unlink(w.device)
+			prints(0, "was unlinked already", "", "logout", "--yes")
+			for _, p := range w.problems() {
+				t.Error(p)
+			}
+		})
+	}
+}

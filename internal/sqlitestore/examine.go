@@ -1,0 +1,41 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Examination is what Examine has found.
+type Examination struct {
+	// Exists is false where there is no store yet; then nothing else is set.
+	Exists bool
+	// Busy names the process that has the store open, empty where none has.
+	Busy string
+	// Wrong has a sentence for each damage.
+	Wrong []string
+}
+
+// Examine looks for damage in the file store in dir, and who has it open. It changes nothing, and works beside a process that uses the store.
+func Examine(ctx context.Context, dir string) (e Examination, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return e, fmt.Errorf("find the session directory: %w", err)
+	}
+	path := filepath.Join(dir, File)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return e, nil
+	}
+	e.Exists = true
+	if e.Busy, err = holder(dir); err != nil {
+		return e, err
+	}
+	s := &Store{path: path}
+	if s.reader, err = open(path, true, 1); err != nil {
+		return e, err
+	}
+	e.Wrong, err = s.Problems(ctx)
+	return e, errors.Join(err, s.close())
+}
