@@ -34,7 +34,7 @@ type Examination struct {
 // server and the indexes. It touches nothing else, so it works beside a program that uses the database. The error is as Open's.
 func Examine(ctx context.Context, o Options, leaseKey string) (e Examination, err error) {
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
-	s := &Store{log: slog.New(slog.DiscardHandler), now: time.Now}
+	s := &Store{log: slog.New(slog.DiscardHandler), now: time.Now, timeout: o.Timeout}
 	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
 		return e, err
 	}

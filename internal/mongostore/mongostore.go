@@ -134,22 +134,21 @@ func orElse[T comparable](v, otherwise T) T {
 	return v
 }
 
-// begin tries once to reach the database and to prepare it.
+// begin tries once to reach the database and to prepare it. Where little or nothing is left of the wait, each of the
+// two still gets Options.Timeout.
 func (s *Store) begin(ctx context.Context, o Options, deadline time.Time) error {
-	limit := o.Timeout
-	if o.Wait > 0 {
-		if soon := time.Now().Add(time.Second); deadline.Before(soon) {
-			deadline = soon
-		}
-		limit = min(limit, time.Until(deadline))
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline)
-		defer cancel()
-	}
-	try, cancel := context.WithTimeout(ctx, limit)
+	try, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	if err := s.connect(try, o); err != nil {
 		return err
+	}
+	if o.Wait > 0 {
+		if least := time.Now().Add(o.Timeout); deadline.Before(least) {
+			deadline = least
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
 	}
 	s.collections(databaseName(o.URL))
 	s.devices = &Devices{s: s, known: make(map[string]*device)}
