@@ -265,7 +265,7 @@ func TestSessionVerifyFindsDamage(t *testing.T) {
 			{"a pre-key above the count", set("device", "next_pre_key", int64(5)), "the next pre-key would be 5"},
 			{"a document without its device", set("session", "device", "999:1@s.whatsapp.net"), "a device that is not there"},
 			{"an event with a short hash", set("event", "key", "abcd"), "the hash has 2 bytes, not 32"},
-			{"a device with a short key", set("device", "noise_key", []byte("short")), "a stored key has the wrong length"},
+			{"a device with a short key", set("device", "noise_key", []byte("short")), "the noise key has 5 bytes, not 32"},
 			{"an event with no hash", set("event", "key", "xyz"), "read a buffered event: its hash is not one"},
 			{"a document of another kind", set("event", "kind", "strange"), "strange"},
 		},
