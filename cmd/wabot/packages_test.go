@@ -23,6 +23,7 @@ var allowed = map[string]string{
 	"internal/llm":               "",
 	"internal/llmtest":           "",
 	"internal/mask":              "",
+	"internal/model":             "internal/llm",
 	"internal/mongostore":        "internal/chat internal/inbox internal/mask internal/transfer",
 	"internal/mongotest":         "",
 	"internal/mongotest/standin": "",
