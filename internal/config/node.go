@@ -8,11 +8,6 @@ type nodeName struct{ name, became string }
 
 // nodeNames are the Node bot's names that do nothing here. Its others are settings of wabot too.
 var nodeNames = []nodeName{
-	{"OPENAI_ENABLED", "the model is always on"},
-	{"OPENAI_ICON_PREFIX", "answers come without an icon before them"},
-	{"API_KEY_GEMINI", geminiBecame},
-	{"GEMINI_", geminiBecame},
-	{"OLLAMA_", "wabot asks one model; for Ollama set OPENAI_BASE_URL=http://localhost:11434/v1 and OPENAI_MODEL"},
 	{"API_KEY_HF", imagesBecame},
 	{"HF_", imagesBecame},
 	{"DALLE_", imagesBecame},
@@ -23,7 +18,6 @@ var nodeNames = []nodeName{
 }
 
 const (
-	geminiBecame = "wabot asks one model; for Gemini set OPENAI_BASE_URL=https://generativelanguage.googleapis.com/v1beta/openai, its key as OPENAI_API_KEY and its model as OPENAI_MODEL"
 	imagesBecame = "wabot does not make images"
 )
 

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"iter"
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -57,7 +59,64 @@ func all() iter.Seq[option] {
 	}
 }
 
-const openAI = "https://api.openai.com/v1"
+const (
+	openAI = "https://api.openai.com/v1"
+	gemini = "https://generativelanguage.googleapis.com/v1beta/openai"
+	ollama = "http://localhost:11434/v1"
+)
+
+// provider declares the settings of a service: its name, the beginning of its settings' names, the names of its key, its
+// defaults, and where to get a key, empty where it needs none.
+func provider(name, begin string, keys []string, base, model, getKey string, at func(*Config) *Provider) []option {
+	means := "The key of " + name + "'s API."
+	if getKey == "" {
+		means += " Needed only where a server asks for one."
+	}
+	return []option{
+		{
+			name: begin + "_ENABLED", def: "False",
+			means: "True answers with " + name + " what begins with " + begin + "_PREFIX.",
+			read:  boolean(func(c *Config) *bool { return &at(c).Enabled }),
+		},
+		{
+			name: keys[0], aliases: keys[1:], secret: true, example: "the-key",
+			means: means,
+			read:  apiKey(func(c *Config) *Secret { return &at(c).Key }),
+			needed: func(c Config) string {
+				if p := *at(&c); !p.Enabled || !needsKey(p.BaseURL) {
+					return ""
+				}
+				return fmt.Sprintf("%s_ENABLED is True: %s, or set %s_ENABLED=False", begin, getKey, begin)
+			},
+		},
+		{
+			name: begin + "_BASE_URL", def: base,
+			means: "Where " + name + "'s OpenAI-compatible API is.",
+			read:  baseURL(base, func(c *Config) *string { return &at(c).BaseURL }),
+		},
+		{
+			name: begin + "_MODEL", def: model,
+			means: "The model's name, as " + name + " calls it.",
+			read:  text(func(c *Config) *string { return &at(c).Name }),
+		},
+		{
+			name: begin + "_PREFIX", def: "!" + strings.ToLower(begin),
+			means: "What a message to " + name + " begins with.",
+			read:  text(func(c *Config) *string { return &at(c).Prefix }),
+		},
+		{
+			name: begin + "_ICON_PREFIX", example: "✨",
+			means: "What stands before each answer of " + name + ".",
+			read:  text(func(c *Config) *string { return &at(c).Icon }),
+		},
+	}
+}
+
+// needsKey reports whether an API is one that answers nobody without a key.
+func needsKey(baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	return err == nil && (u.Hostname() == "api.openai.com" || u.Hostname() == "generativelanguage.googleapis.com")
+}
 
 // sections declares every option. What an operator must set comes first.
 var sections = []section{
@@ -67,16 +126,16 @@ var sections = []section{
 			means: "The key of your model's API, from https://platform.openai.com/api-keys. Needed unless OPENAI_BASE_URL names a service that asks for none.",
 			read:  apiKey(func(c *Config) *Secret { return &c.Model.APIKey }),
 			needed: func(c Config) string {
-				if u, err := url.Parse(c.Model.BaseURL); err != nil || u.Hostname() != "api.openai.com" {
+				if !c.Model.Enabled || !needsKey(c.Model.BaseURL) {
 					return ""
 				}
-				return "get a key at https://platform.openai.com/api-keys, or set OPENAI_BASE_URL to a service that needs none"
+				return "get a key at https://platform.openai.com/api-keys, or set OPENAI_BASE_URL to a service that needs none, or OPENAI_ENABLED=False where another model answers"
 			},
 		},
 		{
 			name: "OPENAI_BASE_URL", def: openAI,
 			means: "Where the model's API is. Any service that speaks OpenAI's API will do, for example http://localhost:11434/v1 for Ollama.",
-			read:  baseURL(func(c *Config) *string { return &c.Model.BaseURL }),
+			read:  baseURL(openAI, func(c *Config) *string { return &c.Model.BaseURL }),
 		},
 		{
 			name: "OPENAI_MODEL", def: "gpt-4o-mini",
@@ -87,6 +146,16 @@ var sections = []section{
 			name: "OPENAI_PREFIX", def: "!ai",
 			means: "What a message begins with to be answered: \"!ai what is a quasar?\".",
 			read:  text(func(c *Config) *string { return &c.Model.Prefix }),
+		},
+		{
+			name: "OPENAI_ENABLED", def: "True",
+			means: "False leaves answering to the other models.",
+			read:  boolean(func(c *Config) *bool { return &c.Model.Enabled }),
+		},
+		{
+			name: "OPENAI_ICON_PREFIX", example: "🔮",
+			means: "What stands before each answer of this model.",
+			read:  text(func(c *Config) *string { return &c.Model.Icon }),
 		},
 		{
 			name: "PREFIX_ENABLED", def: "True",
@@ -115,6 +184,21 @@ var sections = []section{
 			read:  duration(func(c *Config) *time.Duration { return &c.Model.IdleTimeout }),
 		},
 	}},
+	{"More models, each with a prefix of its own", append(append([]option{
+		{
+			name: "DEFAULT_MODEL", example: "openai",
+			means: "The model that answers what begins with no prefix: openai, gemini, ollama, or a name from MODELS_FILE. Without it, the first of them that is on.",
+			read:  text(func(c *Config) *string { return &c.Model.Default }),
+		},
+		{
+			name: "MODELS_FILE", example: "models.yaml",
+			means: "A YAML file with any number of further models; the README describes it.",
+			read:  text(func(c *Config) *string { return &c.Model.File }),
+		},
+	}, provider("Gemini", "GEMINI", []string{"API_KEY_GEMINI", "GEMINI_API_KEY"}, gemini, "gemini-flash-latest", "get a key at https://aistudio.google.com/apikey",
+		func(c *Config) *Provider { return &c.Gemini })...),
+		provider("Ollama", "OLLAMA", []string{"OLLAMA_API_KEY"}, ollama, "deepseek-r1:1.5b", "",
+			func(c *Config) *Provider { return &c.Ollama })...)},
 	{"Who may talk to the bot", []option{
 		{
 			name: "ALLOW", example: "+1 202 555 0143, 120363041234567890@g.us",
