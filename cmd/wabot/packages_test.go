@@ -12,9 +12,9 @@ import (
 var allowed = map[string]string{
 	"cmd/wabot":                  "internal/app",
 	"cmd/demo":                   "internal/app internal/config internal/llmtest internal/whatsapp internal/whatsapptest",
-	"internal/app":               "internal/baileys internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/mongostore internal/qr internal/sqlitestore internal/transfer internal/web internal/whatsapp",
+	"internal/app":               "internal/baileys internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/model internal/mongostore internal/qr internal/sqlitestore internal/transfer internal/web internal/whatsapp",
 	"internal/baileys":           "internal/transfer",
-	"internal/bot":               "internal/chat internal/format internal/inbox internal/llm internal/mask",
+	"internal/bot":               "internal/chat internal/format internal/inbox internal/llm internal/mask internal/model",
 	"internal/chat":              "",
 	"internal/config":            "internal/mask",
 	"internal/device":            "",

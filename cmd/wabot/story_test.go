@@ -273,6 +273,7 @@ var faults = map[string]llmtest.Kind{
 // model ACT ...: what the model API does from now on.
 //
 //	answers TEXT | echoes | down | up | asked N: has had N requests in all
+//	was-asked NAME: in the last request, by the model's name | breaks NAME: every request for that model fails
 //	was-told TEXT | was-not-told TEXT: in the last request, history included
 //	FAULT [TIMES]: fails, for the next so many requests or all of them | works
 func model(ctx context.Context, w *world, args []string) error {
@@ -304,6 +305,15 @@ func model(ctx context.Context, w *world, args []string) error {
 		}
 		if got := len(w.model.Requests()); got != n {
 			return fmt.Errorf("the model was asked %d times, want %d", got, n)
+		}
+		return nil
+	case "breaks":
+		w.model.Fail(llmtest.Fault{Kind: llmtest.Internal, Model: args[0]})
+		return nil
+	case "was-asked":
+		all := w.model.Requests()
+		if len(all) == 0 || all[len(all)-1].Model != args[0] {
+			return fmt.Errorf("model %q was not asked last", args[0])
 		}
 		return nil
 	case "was-told", "was-not-told":

@@ -22,7 +22,6 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/inbox"
-	"wabot/internal/llm"
 	"wabot/internal/web"
 	"wabot/internal/whatsapp"
 )
@@ -143,7 +142,7 @@ func run(ctx context.Context, p Process, args []string) error {
 		store = p.Around(store)
 	}
 	site.opened(store)
-	screen := newScreen(p.Stdout, log, cfg.Model.Prefix)
+	screen := newScreen(p.Stdout, log, cfg.DefaultModel().Prefix)
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
 		err := store.Lead(ctx, func(leader string) {
@@ -225,12 +224,11 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Version:   version(),
 		Log:       log,
 	})
+	models := newCatalog(cfg, log)
 	b = bot.New(bot.Options{
-		Rules: bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.Model.Prefix, Everything: !cfg.Model.PrefixEnabled},
-		Model: watchedModel{llm.New(llm.Options{
-			BaseURL: cfg.Model.BaseURL, Key: cfg.Model.APIKey.Reveal(), Model: cfg.Model.Name,
-			Total: cfg.Model.Timeout, Idle: cfg.Model.IdleTimeout, Log: log,
-		}), site},
+		Rules:        bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
+		Model:        watchedModel{models, site},
+		Models:       models,
 		Turns:        box,
 		WA:           watchedSender{wa, site.metrics},
 		Instructions: cfg.Model.Instructions,

@@ -4,6 +4,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
 	"wabot/internal/mask"
+	"wabot/internal/model"
 )
 
 // Model completes a prompt. Its errors are *llm.Error.
@@ -45,10 +47,12 @@ type Turns interface {
 // Options are what a Bot needs. All are required but Instructions and History.
 type Options struct {
 	Rules Rules
-	Model Model
-	Turns Turns
-	WA    Messenger
-	// Instructions are the system prompt.
+	// Model completes prompts, by Prompt.Model, the name of one of Models.
+	Model  Model
+	Models *model.Catalog
+	Turns  Turns
+	WA     Messenger
+	// Instructions are the system prompt of the models that have none of their own.
 	Instructions string
 	// History is how many past turns the model is given.
 	History int
@@ -100,13 +104,16 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	b.WA.MarkRead(ctx, t.Messages)
 	defer b.WA.Typing(ctx, t.Chat)()
 	begin := time.Now()
-	text, failure, err := b.text(ctx, t)
-	if err != nil {
-		return err
-	}
-	r := chat.Reply{Failure: failure}
-	for i, part := range parts(text) {
-		r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: part, Quote: i == 0 && t.Last().Group})
+	var r chat.Reply
+	for _, part := range b.split(*t) {
+		text, failure, err := b.text(ctx, &part)
+		if err != nil {
+			return err
+		}
+		r.Failure = cmp.Or(r.Failure, failure)
+		for i, text := range parts(text) {
+			r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: text, Quote: i == 0 && t.Last().Group})
+		}
 	}
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
@@ -135,7 +142,8 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 		return b.apology(ctx, t, err)
 	}
 	if text := strings.TrimSpace(format.Markdown(c.Text)); text != "" {
-		return text, "", nil
+		by, _ := b.Models.Named(c.By)
+		return by.WithIcon(text), "", nil
 	}
 	return sorry[llm.BadAnswer], "the model's answer is empty", nil
 }

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode"
@@ -11,8 +12,9 @@ import (
 
 // prompt makes the prompt of a turn: the instructions, the history, the messages.
 func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
-	var p llm.Prompt
-	instructions := b.Instructions
+	m, _, _ := b.Models.Pick(t.Messages[0].Text)
+	p := llm.Prompt{Model: m.Name}
+	instructions := cmp.Or(m.Instructions, b.Instructions)
 	if t.Last().Group {
 		instructions = strings.TrimSpace(instructions + "\n\nThis is a group chat: each message begins with the name its author goes by.")
 	}
@@ -29,7 +31,7 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 		}
 		var said []string
 		for _, part := range e.Reply.Parts {
-			said = append(said, part.Text)
+			said = append(said, b.Models.WithoutIcon(part.Text))
 		}
 		p.Messages = append(p.Messages, llm.Message{Role: llm.Assistant, Text: strings.Join(said, "\n\n")})
 	}
@@ -87,7 +89,7 @@ func (b *Bot) ask(m chat.Message) llm.Message {
 
 // question is a message's text without the prefix.
 func (b *Bot) question(m chat.Message) string {
-	if rest, ok := cutPrefix(m.Text, b.Rules.Prefix); ok {
+	if rest, ok := b.Rules.cut(m.Text); ok {
 		return rest
 	}
 	return m.Text
@@ -128,9 +130,29 @@ func (b *Bot) command(t *chat.Turn) (text string, ok bool) {
 	return b.help(t.Last()), true
 }
 
-// help says how to talk to the bot, as the rules have it for this chat.
+// example is a question.
+const example = "what is a quasar?"
+
+// help says how to talk to the bot, as the rules have it for this chat, or to the model whose prefix m is.
 func (b *Bot) help(m chat.Message) string {
-	example := "what is a quasar?"
+	if to, _, ok := b.Models.Pick(m.Text); ok && to.Prefix != b.Rules.Prefix {
+		return fmt.Sprintf("I answer as *%s* what begins with *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, example)
+	}
+	return b.howTo(m) + b.others()
+}
+
+// others names the models that have a prefix beside the usual one.
+func (b *Bot) others() string {
+	var s strings.Builder
+	for _, m := range b.Models.Models() {
+		if m.Prefix != b.Rules.Prefix {
+			fmt.Fprintf(&s, "\n*%s* asks %s.", m.Prefix, m.Name)
+		}
+	}
+	return s.String()
+}
+
+func (b *Bot) howTo(m chat.Message) string {
 	switch {
 	case m.Own:
 		return fmt.Sprintf("I am an AI assistant. Write to me here as you would to a person, for example: _%s_\nIn other chats begin with *%s*.", example, b.Rules.Prefix)

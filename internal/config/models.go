@@ -40,10 +40,14 @@ type Entry struct {
 	PromptPrice, CompletionPrice float64
 }
 
-// DefaultModel is the entry that answers what begins with no prefix.
+// DefaultModel is the entry that answers what begins with no prefix; zero in a Config that was not read.
 func (c Config) DefaultModel() Entry {
-	i := slices.IndexFunc(c.Models, func(e Entry) bool { return e.Name == c.Model.Default })
-	return c.Models[i]
+	for _, e := range c.Models {
+		if e.Name == c.Model.Default {
+			return e
+		}
+	}
+	return Entry{}
 }
 
 // draft is an entry that is being put together.

@@ -136,11 +136,14 @@ func (s *Server) Fail(f Fault) {
 	s.fault = f
 }
 
-// take is the fault for one request, counted.
-func (s *Server) take() Fault {
+// take is the fault for one request to a model, counted.
+func (s *Server) take(model string) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.fault
+	if f.Model != "" && f.Model != model {
+		return Fault{}
+	}
 	if f.Times > 0 {
 		s.fault.Times--
 		if s.fault.Times == 0 {
@@ -214,9 +217,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, read func(*http.R
 	defer cancel()
 	defer context.AfterFunc(s.quit, cancel)()
 
-	fault := s.take()
-	out := &reply{w: w, ctx: ctx, fault: fault}
 	req, err := read(r)
+	out := &reply{w: w, ctx: ctx, fault: s.take(req.Model)}
 	if err != nil {
 		out.fail(http.StatusBadRequest, "invalid_request_error", "", err.Error())
 		return

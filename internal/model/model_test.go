@@ -84,6 +84,29 @@ func TestPick(t *testing.T) {
 	}
 }
 
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text, prefix, rest string
+		ok                 bool
+	}{
+		{"!ai hello", "!ai", "hello", true},
+		{" \n!Ai\nhello ", "!ai", "hello ", true},
+		{"!ai", "!ai", "", true},
+		{"!a", "!ai", "", false},
+		{"!aihello", "!ai", "", false},
+		{"ÄFFCHEN hallo", "äffchen", "hallo", true},
+		{"hello", "", "hello", false},
+		{"", "!ai", "", false},
+		{"\xff\xfe", "!ai", "", false},
+	} {
+		prefix, rest, ok := Cut(test.text, test.prefix)
+		if ok != test.ok || ok && (rest != test.rest || prefix != test.prefix) {
+			t.Errorf("Cut(%q, %q) = %q, %q, %v; want %q, %v", test.text, test.prefix, prefix, rest, ok, test.rest, test.ok)
+		}
+	}
+}
+
 func TestNamed(t *testing.T) {
 	t.Parallel()
 	c, _, _ := three(t)
