@@ -33,6 +33,8 @@ type Options struct {
 	// Key is the API key; empty where the server needs none.
 	Key   string
 	Model string
+	// API is how Image asks; OpenAI's if empty.
+	API API
 
 	// HTTPClient is how to reach the server, http.DefaultClient if nil. Its redirects are not
 	// followed, and its Timeout should be zero: it would count the reading of a stream.

@@ -3,7 +3,8 @@
 // question with the same answer, keeps what it was asked, and fails on command.
 //
 // It knows /v1/chat/completions (streamed and whole), /v1/models, /v1/images/generations,
-// /v1/audio/transcriptions and /v1/audio/speech. It leaves out tools, several choices, log
+// /v1/audio/transcriptions and /v1/audio/speech, and of Stability's and Hugging Face's APIs, at the same port,
+// /v2beta/stable-image/generate/MODEL and /models/OWNER/MODEL. It leaves out tools, several choices, log
 // probabilities and embeddings; it counts words where a real server counts tokens; and it checks of
 // a request only what a real server would refuse for certain. Nothing waits for a time except what
 // a fault asks for, and a hanging answer ends with its client or with the server.
@@ -207,6 +208,8 @@ func (s *Server) mux() http.Handler {
 	handle("POST /v1/images/generations", readInput, s.picture)
 	handle("POST /v1/audio/transcriptions", readAudio, s.transcribe)
 	handle("POST /v1/audio/speech", readInput, s.speak)
+	handle("POST /v2beta/stable-image/generate/{model}", readForm, s.bare)
+	handle("POST /models/{owner}/{model}", readInputs, s.bare)
 	handle("GET /v1/models", readNothing, s.models)
 	return mux
 }
