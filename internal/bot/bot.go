@@ -50,8 +50,11 @@ type Options struct {
 	// Model completes prompts, by Prompt.Model, the name of one of Models.
 	Model  Model
 	Models *model.Catalog
-	Turns  Turns
-	WA     Messenger
+	// Painter and Uploader make the pictures of the models that draw; nil where none of Models does.
+	Painter  Painter
+	Uploader Uploader
+	Turns    Turns
+	WA       Messenger
 	// Instructions are the system prompt of the models that have none of their own.
 	Instructions string
 	// History is how many past turns the model is given.
@@ -106,13 +109,14 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	begin := time.Now()
 	var r chat.Reply
 	for _, part := range b.split(*t) {
-		text, failure, err := b.text(ctx, &part)
+		said, failure, err := b.answer(ctx, &part)
 		if err != nil {
 			return err
 		}
 		r.Failure = cmp.Or(r.Failure, failure)
-		for i, text := range parts(text) {
-			r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: text, Quote: i == 0 && t.Last().Group})
+		for i, p := range said {
+			p.ID, p.Quote = b.WA.NewID(), i == 0 && t.Last().Group
+			r.Parts = append(r.Parts, p)
 		}
 	}
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
@@ -120,6 +124,26 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	}
 	b.Log.Debug("reply saved", "chat", mask.JID(t.Chat), "parts", len(r.Parts), "took", time.Since(begin).Round(time.Millisecond))
 	return nil
+}
+
+// answer returns what to answer, in parts that have no ID yet: a picture of a model that draws, or text.
+func (b *Bot) answer(ctx context.Context, t *chat.Turn) (said []chat.Part, failure string, err error) {
+	var text string
+	if to, _, _ := b.Models.Pick(t.Messages[0].Text); to.Draws() && !b.bare(t) {
+		var p *chat.Part
+		if p, text, failure, err = b.draw(ctx, t, to); p != nil {
+			return []chat.Part{*p}, "", nil
+		}
+	} else {
+		text, failure, err = b.text(ctx, t)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	for _, part := range parts(text) {
+		said = append(said, chat.Part{Text: part})
+	}
+	return said, failure, nil
 }
 
 // text returns what to answer. A failure of the model is answered too, in a sentence; its

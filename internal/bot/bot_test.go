@@ -38,6 +38,14 @@ func (w *world) Complete(_ context.Context, p llm.Prompt) (llm.Completion, error
 	return w.answer, w.do("complete")
 }
 
+func (w *world) Image(_ context.Context, name, description string) (llm.Media, string, error) {
+	return llm.Media{Data: []byte("picture")}, name, w.do("draw %q by %s", description, name)
+}
+
+func (w *world) Upload(_ context.Context, picture []byte) (*chat.Picture, error) {
+	return &chat.Picture{Path: string(picture)}, w.do("upload")
+}
+
 func (w *world) History(_ context.Context, chatJID string, n int) ([]chat.Exchange, error) {
 	return w.history, w.do("history of %s", chatJID)
 }
@@ -81,8 +89,9 @@ func newWorld(t *testing.T) (*world, *Bot) {
 	w := &world{t: t, answer: llm.Completion{Text: "The **answer**"}, fail: map[string]error{}}
 	models := model.New(model.Options{Default: "openai", Models: []model.Model{
 		{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini", Icon: "✨", Instructions: "Be brief."},
+		{Name: "dalle", Prefix: "!dalle", Icon: "🎨", Painter: new(llm.Client)},
 	}})
-	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Turns: w, WA: w, Instructions: "Be kind.", History: 5, Log: slog.New(slog.DiscardHandler)})
+	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, Log: slog.New(slog.DiscardHandler)})
 }
 
 func turn(messages ...chat.Message) chat.Turn {

@@ -31,7 +31,11 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 		}
 		var said []string
 		for _, part := range e.Reply.Parts {
-			said = append(said, b.Models.WithoutIcon(part.Text))
+			text := b.Models.WithoutIcon(part.Text)
+			if part.Picture != nil {
+				text = "[You sent a picture of:] " + text
+			}
+			said = append(said, text)
 		}
 		p.Messages = append(p.Messages, llm.Message{Role: llm.Assistant, Text: strings.Join(said, "\n\n")})
 	}
@@ -120,22 +124,36 @@ func author(m chat.Message) string {
 
 // command answers what needs no model: the prefix alone, and a call for help.
 func (b *Bot) command(t *chat.Turn) (text string, ok bool) {
-	for _, m := range t.Messages {
-		question := strings.TrimSpace(b.question(m))
-		bare := question == "" && m.Kind == chat.Text && (m.Quoted == nil || m.Quoted.Text == "")
-		if !bare && !strings.EqualFold(question, "!help") {
-			return "", false
-		}
+	if !b.bare(t) {
+		return "", false
 	}
 	return b.help(t.Last()), true
 }
 
-// example is a question.
-const example = "what is a quasar?"
+// bare reports whether all messages are the prefix alone, or a call for help.
+func (b *Bot) bare(t *chat.Turn) bool {
+	for _, m := range t.Messages {
+		question := strings.TrimSpace(b.question(m))
+		bare := question == "" && m.Kind == chat.Text && (m.Quoted == nil || m.Quoted.Text == "")
+		if !bare && !strings.EqualFold(question, "!help") {
+			return false
+		}
+	}
+	return true
+}
+
+// example is a question, picture what may be drawn.
+const (
+	example = "what is a quasar?"
+	picture = "a lighthouse in a storm"
+)
 
 // help says how to talk to the bot, as the rules have it for this chat, or to the model whose prefix m is.
 func (b *Bot) help(m chat.Message) string {
 	if to, _, ok := b.Models.Pick(m.Text); ok && to.Prefix != b.Rules.Prefix {
+		if to.Draws() {
+			return fmt.Sprintf("I draw as *%s* what follows *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, picture)
+		}
 		return fmt.Sprintf("I answer as *%s* what begins with *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, example)
 	}
 	return b.howTo(m) + b.others()
@@ -145,7 +163,11 @@ func (b *Bot) help(m chat.Message) string {
 func (b *Bot) others() string {
 	var s strings.Builder
 	for _, m := range b.Models.Models() {
-		if m.Prefix != b.Rules.Prefix {
+		switch {
+		case m.Prefix == b.Rules.Prefix:
+		case m.Draws():
+			fmt.Fprintf(&s, "\n*%s* draws a picture by %s.", m.Prefix, m.Name)
+		default:
 			fmt.Fprintf(&s, "\n*%s* asks %s.", m.Prefix, m.Name)
 		}
 	}

@@ -28,6 +28,11 @@ type Chat interface {
 	Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error)
 }
 
+// Painter draws pictures. Its errors are those of llm.Client.
+type Painter interface {
+	Image(ctx context.Context, description, size string) (llm.Media, error)
+}
+
 // Model is one entry of a catalog.
 type Model struct {
 	// Name is what people and settings call the model: lower case, unlike any other's.
@@ -43,18 +48,24 @@ type Model struct {
 	MaxTokens   int
 	// Timeout bounds one answer; 0 leaves it to Options.Timeout.
 	Timeout time.Duration
-	// Fallback names the model that answers while this one is out of order; empty for none.
+	// Fallback names the model, of the same kind, that answers while this one is out of order; empty for none.
 	Fallback string
 	// Prices are what its answers cost; zero where the settings do not say.
 	Prices Prices
-	// Chat asks the model.
-	Chat Chat
+	// Chat asks a model that answers with text, Painter one that answers with pictures: one of the two is set.
+	Chat    Chat
+	Painter Painter
+	// Size is how large pictures are, as llm.Client.Image has it.
+	Size string
 }
+
+// Draws reports whether the model answers with pictures.
+func (m Model) Draws() bool { return m.Painter != nil }
 
 // Prices are in one currency, the operator's own.
 type Prices struct {
-	// Prompt and Completion are for a million tokens.
-	Prompt, Completion float64
+	// Prompt and Completion are for a million tokens, Image for one picture.
+	Prompt, Completion, Image float64
 }
 
 // Options are what a Catalog needs.
@@ -62,7 +73,7 @@ type Options struct {
 	// Models are checked already: names and prefixes differ, a fallback is there, and leads back to no
 	// model of its own chain.
 	Models []Model
-	// Default names the model for what begins with no prefix.
+	// Default names the model for what begins with no prefix, one that answers with text.
 	Default string
 	// Timeout bounds one answer with all its fallbacks.
 	Timeout time.Duration
@@ -166,48 +177,66 @@ func (c *Catalog) WithoutIcon(text string) string {
 	return text
 }
 
-// Complete asks the model that p.Model names, or its fallbacks. Completion.By names the one that
-// answered. An error is that of the last one asked.
+// Complete asks the model that p.Model names, which is one that answers with text, or its fallbacks.
+// Completion.By names the one that answered. An error is that of the last one asked.
 func (c *Catalog) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
-	first, ok := c.Named(p.Model)
+	got, by, err := ask(ctx, c, p.Model, func(ctx context.Context, m Model) (llm.Completion, error) {
+		p.Temperature, p.MaxTokens = m.Temperature, m.MaxTokens
+		return m.Chat.Complete(ctx, p)
+	})
+	if err != nil {
+		return llm.Completion{}, err
+	}
+	got.By = by
+	return got, nil
+}
+
+// Image lets the named model, which is one that answers with pictures, draw what the description says, or its
+// fallbacks. by names the one that drew. An error is that of the last one asked.
+func (c *Catalog) Image(ctx context.Context, name, description string) (picture llm.Media, by string, err error) {
+	return ask(ctx, c, name, func(ctx context.Context, m Model) (llm.Media, error) {
+		return m.Painter.Image(ctx, description, m.Size)
+	})
+}
+
+// ask asks a model and its fallbacks, one after the other, until one answers. Those behind the one that is asked keep
+// their share of the time.
+func ask[T any](ctx context.Context, c *Catalog, name string, once func(context.Context, Model) (T, error)) (got T, by string, err error) {
+	first, ok := c.Named(name)
 	if !ok {
-		return llm.Completion{}, fmt.Errorf("complete: no model is called %q", p.Model)
+		return got, "", fmt.Errorf("no model is called %q", name)
 	}
 	inTime, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
 	chain := c.chain(first)
 	for i, m := range chain {
-		got, err := c.ask(inTime, m, p, len(chain)-i)
+		end, _ := inTime.Deadline()
+		share := time.Until(end) / time.Duration(len(chain)-i)
+		if m.Timeout > 0 {
+			share = min(share, m.Timeout)
+		}
+		got, err = inShare(inTime, share, m, once)
 		if err == nil {
 			c.healed(m)
-			got.By = m.Name
-			return got, nil
+			return got, m.Name, nil
 		}
 		kind, out := outageOf(err)
 		if ctx.Err() != nil || !out {
-			return llm.Completion{}, err
+			break
 		}
 		pause := c.failed(m, err)
-		if i+1 == len(chain) {
-			return llm.Completion{}, err
+		if i+1 < len(chain) {
+			c.opts.Log.Log(ctx, severity(kind), "a model is out of order; its fallback answers", "model", m.Name, "fallback", chain[i+1].Name,
+				"not asked for", pause, "err", err)
 		}
-		c.opts.Log.Log(ctx, severity(kind), "a model is out of order; its fallback answers", "model", m.Name, "fallback", chain[i+1].Name,
-			"not asked for", pause, "err", err)
 	}
-	panic("unreachable: a chain is never empty")
+	return got, "", err
 }
 
-// ask asks one model of a chain of n that are left. Those behind it keep their share of the time.
-func (c *Catalog) ask(ctx context.Context, m Model, p llm.Prompt, n int) (llm.Completion, error) {
-	end, _ := ctx.Deadline()
-	share := time.Until(end) / time.Duration(n)
-	if m.Timeout > 0 {
-		share = min(share, m.Timeout)
-	}
+func inShare[T any](ctx context.Context, share time.Duration, m Model, once func(context.Context, Model) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, share)
 	defer cancel()
-	p.Temperature, p.MaxTokens = m.Temperature, m.MaxTokens
-	return m.Chat.Complete(ctx, p)
+	return once(ctx, m)
 }
 
 // chain is m with the fallbacks after it, without those that are known to be out of order, unless

@@ -264,3 +264,31 @@ func TestStopIsNoOutage(t *testing.T) {
 		t.Error(err, *asked, c.broken)
 	}
 }
+
+type painter struct {
+	err       error
+	got, size string
+}
+
+func (p *painter) Image(_ context.Context, description, size string) (llm.Media, error) {
+	p.got, p.size = description, size
+	return llm.Media{Data: []byte("by painter")}, p.err
+}
+
+func TestImage(t *testing.T) {
+	t.Parallel()
+	broken, whole := &painter{err: down()}, &painter{}
+	c := New(Options{Timeout: time.Minute, Log: slog.New(slog.DiscardHandler), Default: "x", Models: []Model{
+		{Name: "x", Prefix: "!x", Chat: &fake{}}, {Name: "a", Prefix: "!a", Painter: broken, Fallback: "b"}, {Name: "b", Prefix: "!b", Painter: whole, Size: "64x64"},
+	}})
+	got, by, err := c.Image(t.Context(), "a", "a cat")
+	if err != nil || by != "b" || string(got.Data) != "by painter" || broken.got != "a cat" || whole.got != "a cat" || whole.size != "64x64" {
+		t.Error(got, by, err, broken, whole)
+	}
+	if m, _, _ := c.Pick("!a cat"); !m.Draws() {
+		t.Error("a does not draw")
+	}
+	if m, _, _ := c.Pick("hi"); m.Draws() {
+		t.Error("x draws")
+	}
+}
