@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"image"
+	_ "image/jpeg"
+	_ "image/png"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -158,6 +162,7 @@ func says(ctx context.Context, w *world, args []string) error {
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
 //	hears TEXT: one more message with that text is shown
+//	sees-picture CAPTION [DESCRIPTION]: a picture that the model API has drawn of it
 //	shows N TEXT: exactly so many are shown now
 //	sees-typing | sees-typing-end | sees-read TEXT: of an own message | sees-quote TEXT: the message with TEXT quotes one of the person's
 func phone(ctx context.Context, w *world, args []string) error {
@@ -227,6 +232,13 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return err
 	case "hears":
 		return w.hear(ctx, name, chat, strings.ReplaceAll(args[0], `\n`, "\n"))
+	case "sees-picture":
+		caption, description := args[0], args[len(args)-1]
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
+				return m.Kind == "image" && m.Text == caption && samePicture(m.Media, llmtest.Picture(description))
+			})
+		})
 	case "shows":
 		want, err := strconv.Atoi(args[0])
 		if err != nil {
@@ -261,6 +273,19 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return fmt.Errorf("%s shows no %q", name, args[0])
 	}
 	return fmt.Errorf("a phone cannot %q", act)
+}
+
+// samePicture compares the colours in the middle of two pictures, as far as a JPEG keeps them.
+func samePicture(a, b []byte) bool {
+	x, kind, err := image.Decode(bytes.NewReader(a))
+	y, _, err2 := image.Decode(bytes.NewReader(b))
+	if err != nil || err2 != nil || kind != "jpeg" || x.Bounds() != y.Bounds() {
+		return false
+	}
+	near := func(c, d uint32) bool { return max(c, d)-min(c, d) < 0x800 }
+	r, g, bl, _ := x.At(32, 32).RGBA()
+	r2, g2, bl2, _ := y.At(32, 32).RGBA()
+	return near(r, r2) && near(g, g2) && near(bl, bl2)
 }
 
 // faults are the ways a model fails, by the names that scripts give them.

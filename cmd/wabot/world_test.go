@@ -157,7 +157,8 @@ func (w *world) start(more ...string) error {
 	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
 		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
-		"OPENAI_BASE_URL=" + w.model.URL(), "GEMINI_BASE_URL=" + w.model.URL(), "OLLAMA_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"),
+		"OPENAI_BASE_URL=" + w.model.URL(), "GEMINI_BASE_URL=" + w.model.URL(), "OLLAMA_BASE_URL=" + w.model.URL(), "DALLE_BASE_URL=" + w.model.URL(),
+		"HF_BASE_URL=" + strings.TrimSuffix(w.model.URL(), "/v1"), "STABILITY_BASE_URL=" + strings.TrimSuffix(w.model.URL(), "/v1"), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"),
 		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "LOG_FORMAT=text",
 	}, append(w.env, more...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}

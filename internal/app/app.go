@@ -229,6 +229,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Rules:        bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
 		Model:        watchedModel{models, site},
 		Models:       models,
+		Painter:      watchedPainter{models, site},
+		Uploader:     wa,
 		Turns:        box,
 		WA:           watchedSender{wa, site.metrics},
 		Instructions: cfg.Model.Instructions,

@@ -9,6 +9,11 @@ import (
 	"wabot/internal/model"
 )
 
+// protocols are how the models draw.
+var protocols = map[config.Protocol]llm.API{
+	config.DrawsAsOpenAI: llm.OpenAI, config.DrawsAsStability: llm.Stability, config.DrawsAsHuggingFace: llm.HuggingFace,
+}
+
 // newCatalog makes the models of the settings.
 func newCatalog(cfg config.Config, log *slog.Logger) *model.Catalog {
 	var models []model.Model
@@ -17,14 +22,21 @@ func newCatalog(cfg config.Config, log *slog.Logger) *model.Catalog {
 		if e.Fallback != "" {
 			retries = 1 // another model is the better try
 		}
-		models = append(models, model.Model{
-			Name: e.Name, Prefix: e.Prefix, Icon: e.Icon, Instructions: e.Instructions, Temperature: e.Temperature, MaxTokens: e.MaxTokens,
-			Timeout: e.Timeout, Fallback: e.Fallback, Prices: model.Prices{Prompt: e.PromptPrice, Completion: e.CompletionPrice},
-			Chat: llm.New(llm.Options{
-				BaseURL: e.BaseURL, Key: e.Key.Reveal(), Model: e.Model, MaxRetries: retries,
-				Total: cmp.Or(e.Timeout, cfg.Model.Timeout), Idle: cfg.Model.IdleTimeout, Log: log,
-			}),
+		client := llm.New(llm.Options{
+			BaseURL: e.BaseURL, Key: e.Key.Reveal(), Model: e.Model, API: protocols[e.Draws], MaxRetries: retries,
+			Total: cmp.Or(e.Timeout, cfg.Model.Timeout), Idle: cfg.Model.IdleTimeout, Log: log,
 		})
+		m := model.Model{
+			Name: e.Name, Prefix: e.Prefix, Icon: e.Icon, Instructions: e.Instructions, Temperature: e.Temperature, MaxTokens: e.MaxTokens,
+			Timeout: e.Timeout, Fallback: e.Fallback, Size: e.Size,
+			Prices: model.Prices{Prompt: e.PromptPrice, Completion: e.CompletionPrice, Image: e.ImagePrice},
+		}
+		if e.Draws == "" {
+			m.Chat = client
+		} else {
+			m.Painter = client
+		}
+		models = append(models, m)
 	}
 	return model.New(model.Options{Models: models, Default: cfg.Model.Default, Timeout: cfg.Model.Timeout, Log: log})
 }

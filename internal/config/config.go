@@ -21,15 +21,17 @@ import (
 
 // Config is every setting, checked.
 type Config struct {
-	Model    Model
-	Gemini   Provider
-	Ollama   Provider
-	Models   []Entry // all that are on, with those of MODELS_FILE; their names and prefixes differ
-	Access   Access
-	WhatsApp WhatsApp
-	Store    Store
-	HTTP     HTTP
-	Log      Log
+	Model  Model
+	Gemini Provider
+	Ollama Provider
+	// The ones that draw.
+	DALLE, Flux, Stability Provider
+	Models                 []Entry // all that are on, with those of MODELS_FILE; their names and prefixes differ
+	Access                 Access
+	WhatsApp               WhatsApp
+	Store                  Store
+	HTTP                   HTTP
+	Log                    Log
 }
 
 // Model is OpenAI's model, or one with its protocol, and what holds for all models.
@@ -63,6 +65,8 @@ type Provider struct {
 	// BaseURL is an http or https URL without a slash at its end.
 	BaseURL            string
 	Name, Prefix, Icon string
+	// Size is that of pictures, such as 1024x1024, or empty; only DALLE's has one.
+	Size string
 }
 
 // Access is who may talk to the bot.

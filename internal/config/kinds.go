@@ -104,6 +104,18 @@ func baseURL(like string, at func(*Config) *string) func(*Config, string) error 
 	}
 }
 
+var widthByHeight = regexp.MustCompile(`^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$`)
+
+func pictureSize(at func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if value = strings.ToLower(value); !widthByHeight.MatchString(value) {
+			return fmt.Errorf("%q is not the size of a picture; write it like 1024x1024", value)
+		}
+		*at(c) = value
+		return nil
+	}
+}
+
 func mongoURL(at func(*Config) *Secret) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		rest, ok := strings.CutPrefix(value, "mongodb://")

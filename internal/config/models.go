@@ -26,6 +26,10 @@ type Entry struct {
 	// Model is the model's name as its service calls it.
 	Model string
 	Icon  string
+	// Draws is the protocol of a model that answers with pictures; empty for one that answers with text. Size is
+	// that of the pictures, or empty.
+	Draws Protocol
+	Size  string
 	// Instructions are empty for the common ones.
 	Instructions string
 	// Temperature is from 0 to 2, MaxTokens bounds an answer; 0 leaves them to the service.
@@ -38,7 +42,19 @@ type Entry struct {
 	Fallback string
 	// PromptPrice and CompletionPrice are for a million tokens, in the operator's currency.
 	PromptPrice, CompletionPrice float64
+	// ImagePrice is for one picture.
+	ImagePrice float64
 }
+
+// Protocol is how a model draws.
+type Protocol string
+
+// The protocols of models that draw.
+const (
+	DrawsAsOpenAI      Protocol = "openai"
+	DrawsAsStability   Protocol = "stability"
+	DrawsAsHuggingFace Protocol = "huggingface"
+)
 
 // DefaultModel is the entry that answers what begins with no prefix; zero in a Config that was not read.
 func (c Config) DefaultModel() Entry {
@@ -65,15 +81,19 @@ type builtin struct {
 }
 
 func (c *Config) builtins() []builtin {
-	of := func(name, begin string, p Provider) builtin {
-		e := Entry{Name: name, Prefix: p.Prefix, BaseURL: p.BaseURL, Key: p.Key, Model: p.Name, Icon: p.Icon}
+	of := func(name, begin string, p Provider, draws Protocol) builtin {
+		e := Entry{Name: name, Prefix: p.Prefix, BaseURL: p.BaseURL, Key: p.Key, Model: p.Name, Icon: p.Icon, Draws: draws, Size: p.Size}
 		return builtin{draft{e, func(field string) string { return begin + "_" + strings.ToUpper(field) }}, p.Enabled, begin}
 	}
-	m := c.Model
+	m, dalle := c.Model, c.DALLE
+	dalle.Key = c.pictureKey()
 	return []builtin{
-		of("openai", "OPENAI", Provider{m.Enabled, m.APIKey, m.BaseURL, m.Name, m.Prefix, m.Icon}),
-		of("gemini", "GEMINI", c.Gemini),
-		of("ollama", "OLLAMA", c.Ollama),
+		of("openai", "OPENAI", Provider{m.Enabled, m.APIKey, m.BaseURL, m.Name, m.Prefix, m.Icon, ""}, ""),
+		of("gemini", "GEMINI", c.Gemini, ""),
+		of("ollama", "OLLAMA", c.Ollama, ""),
+		of("dalle", "DALLE", dalle, DrawsAsOpenAI),
+		of("flux", "HF", c.Flux, DrawsAsHuggingFace),
+		of("stability", "STABILITY", c.Stability, DrawsAsStability),
 	}
 }
 
@@ -92,17 +112,20 @@ func (c *Config) assemble(getenv func(string) string, rest bool) (keys []string,
 	if !rest || len(a.problems) > 0 {
 		return a.keys, a.problems
 	}
-	if len(a.models) == 0 {
-		return a.keys, []error{errors.New("OPENAI_ENABLED: no model is left to answer; set it to True, or switch on another one, such as GEMINI_ENABLED=True")}
+	first := slices.IndexFunc(a.models, func(d draft) bool { return d.Draws == "" })
+	if first < 0 {
+		return a.keys, []error{errors.New("OPENAI_ENABLED: no model is left to answer with text; set it to True, or switch on another one, such as GEMINI_ENABLED=True")}
 	}
 	a.same()
 	a.fallbacks()
-	name := strings.ToLower(cmp.Or(c.Model.Default, a.models[0].Name))
+	name := strings.ToLower(cmp.Or(c.Model.Default, a.models[first].Name))
 	if name == "chatgpt" && !a.has(name) {
 		name = "openai" // the Node bot called it so
 	}
-	if !a.has(name) {
+	if i := a.find(name); i < 0 {
 		a.problem("DEFAULT_MODEL", "%s", a.missing(name))
+	} else if a.models[i].Draws != "" {
+		a.problem("DEFAULT_MODEL", "%s draws; name one that answers with text, such as %s", name, a.models[first].Name)
 	}
 	c.Model.Default = name
 	for _, d := range a.models {
@@ -170,6 +193,9 @@ func (a *assembly) fallbacks() {
 			i := a.find(next)
 			if i < 0 && len(chain) == 1 {
 				a.problem(d.said("fallback"), "%s", a.missing(next))
+			}
+			if i >= 0 && len(chain) == 1 && (a.models[i].Draws == "") != (d.Draws == "") {
+				a.problem(d.said("fallback"), "one of %s and %s draws and the other does not", d.Name, next)
 			}
 			if next == d.Name {
 				a.problem(d.said("fallback"), "the fallbacks go in a circle: %s, %s", strings.Join(chain, ", "), next)
@@ -285,7 +311,7 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 // fieldNames are the keys of an entry and of its prices.
 var fieldNames = []string{
 	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file",
-	"temperature", "max_tokens", "timeout", "fallback", "prices", "prompt", "completion", "models",
+	"temperature", "max_tokens", "timeout", "fallback", "prices", "prompt", "completion", "image", "models",
 }
 
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
@@ -347,7 +373,7 @@ func (a *assembly) entry(n *yaml.Node) {
 		}
 		e, said = a.models[at].Entry, a.models[at].said
 	case like != "":
-		i := slices.IndexFunc(a.builtins, func(b builtin) bool { return b.Name == like })
+		i := slices.IndexFunc(a.builtins, func(b builtin) bool { return b.Name == like && b.Draws == "" })
 		if i < 0 {
 			a.wrong(line("like"), "like: write openai, gemini or ollama, whose base, key and model this one then has")
 			return
@@ -482,15 +508,15 @@ func (a *assembly) prices(e *Entry, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	const shape = "prices: write prompt and completion under it, each the price of a million tokens"
+	const shape = "prices: write prompt and completion under it, each the price of a million tokens, or image, the price of a picture"
 	a.fields(n, shape, func(key string, value *yaml.Node) bool {
-		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice}[key]
+		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice, "image": &e.ImagePrice}[key]
 		if to == nil {
 			return false
 		}
 		price, err := strconv.ParseFloat(value.Value, 64)
 		if err != nil || !(price >= 0 && price < 1e6) {
-			a.wrong(value.Line, "%s: write the price of a million tokens, such as 0.15", key)
+			a.wrong(value.Line, "%s: write a price, such as 0.15", key)
 		}
 		*to = price
 		return true

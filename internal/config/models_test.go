@@ -43,6 +43,36 @@ func TestNodeBotsModels(t *testing.T) {
 	}
 }
 
+// The Node bot's names for its models that draw.
+func TestNodeBotsPainters(t *testing.T) {
+	t.Parallel()
+	c, err := Read(environment{
+		"API_KEY_OPENAI": "sk-1", "DALLE_PREFIX": "!draw", "DALLE_ENABLED": "True", "DALLE_ICON_PREFIX": "🎨", "DALLE_SIZE": "512x512",
+		"API_KEY_HF": "hf-1", "HF_PREFIX": "!flux", "HF_ENABLED": "True", "HF_ICON_PREFIX": "🤗",
+		"API_KEY_STABILITY": "st-1", "STABILITY_PREFIX": "!st", "STABILITY_ENABLED": "True", "STABILITY_ICON_PREFIX": "✨", "STABILITY_MODEL": "ultra",
+	}.get)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Entry{
+		{Name: "dalle", Prefix: "!draw", BaseURL: openAI, Key: c.Model.APIKey, Model: "gpt-image-1", Icon: "🎨", Draws: DrawsAsOpenAI, Size: "512x512"},
+		{Name: "flux", Prefix: "!flux", BaseURL: c.Flux.BaseURL, Key: c.Flux.Key, Model: "black-forest-labs/FLUX.1-schnell", Icon: "🤗", Draws: DrawsAsHuggingFace},
+		{Name: "stability", Prefix: "!st", BaseURL: "https://api.stability.ai", Key: c.Stability.Key, Model: "ultra", Icon: "✨", Draws: DrawsAsStability},
+	}
+	if !reflect.DeepEqual(c.Models[1:], want) || c.Flux.Key.Reveal() != "hf-1" || c.Stability.Key.Reveal() != "st-1" {
+		t.Errorf("got  %+v\nwant %+v", c.Models[1:], want)
+	}
+	// A key of its own, and none for another server.
+	c = read(t, "DALLE_ENABLED=True", "API_KEY_OPENAI_DALLE=sk-2")
+	if got := c.Models[1].Key.Reveal(); got != "sk-2" {
+		t.Errorf("the key is %q", got)
+	}
+	c = read(t, "DALLE_ENABLED=True", "DALLE_BASE_URL=http://localhost/v1")
+	if got := c.Models[1].Key.Reveal(); got != "" {
+		t.Errorf("the key of OpenAI goes to another server")
+	}
+}
+
 func TestDefaultModel(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -69,6 +99,13 @@ func TestHalfConfiguredModels(t *testing.T) {
 	}{
 		{[]string{"GEMINI_ENABLED=True"}, "API_KEY_GEMINI: not set; GEMINI_ENABLED is True: get a key at https://aistudio.google.com/apikey"},
 		{[]string{"GEMINI_ENABLED=yes!"}, "GEMINI_ENABLED: \"yes!\" is neither"},
+		{[]string{"DALLE_ENABLED=True", "OPENAI_BASE_URL=http://localhost/v1"}, "API_KEY_OPENAI_DALLE: not set; DALLE_ENABLED is True: set OPENAI_API_KEY"},
+		{[]string{"HF_ENABLED=True"}, "API_KEY_HF: not set; HF_ENABLED is True: get a token"},
+		{[]string{"STABILITY_ENABLED=True"}, "API_KEY_STABILITY: not set; STABILITY_ENABLED is True: get a key"},
+		{[]string{"DALLE_SIZE=large"}, "DALLE_SIZE: \"large\" is not the size of a picture; write it like 1024x1024"},
+		{[]string{"DALLE_ENABLED=True", "DEFAULT_MODEL=dalle"}, "DEFAULT_MODEL: dalle draws; name one that answers with text, such as openai"},
+		{[]string{"DALLE_ENABLED=True", "OPENAI_ENABLED=False"}, "OPENAI_ENABLED: no"},
+		{modelsAt(t, "models: [{name: dalle, fallback: openai}]", "DALLE_ENABLED=True"), "MODELS_FILE: "},
 		{[]string{"OPENAI_ENABLED=False"}, "OPENAI_ENABLED: no model is left to answer"},
 		{[]string{"OLLAMA_ENABLED=True", "OLLAMA_PREFIX=!AI"}, "OLLAMA_PREFIX: \"!AI\" is the prefix of openai as well"},
 		{[]string{"OLLAMA_BASE_URL=localhost:11434"}, "OLLAMA_BASE_URL: \"localhost:11434\" is not an http or https URL; write it like http://localhost:11434/v1"},
@@ -188,8 +225,10 @@ func TestModelsFileProblems(t *testing.T) {
 		whole + "  instructions_file: nowhere":                           ":6: instructions_file: stat ",
 		whole + "  instructions_file: .":                                 ":6: instructions_file: ",
 		whole + "  prices: 3":                                            ":6: prices: write prompt and completion",
-		whole + "  prices: {prompt: cheap}":                              ":6: prompt: write the price",
-		whole + "  prices: {prompt: -1}":                                 ":6: prompt: write the price",
+		whole + "  prices: {prompt: cheap}":                              ":6: prompt: write a price",
+		whole + "  prices: {image: x}":                                   ":6: image: write a price",
+		whole + "  like: dalle":                                          ":6: like: write openai, gemini or ollama",
+		whole + "  prices: {prompt: -1}":                                 ":6: prompt: write a price",
 		whole + "  prices: {promt: 1}":                                   `:6: unknown key "promt"; did you mean prompt?`,
 		whole + "  fallback: b":                                          `:6: no model is called "b"; write one of openai, a`,
 		whole + "  fallback: ollama":                                     ":6: ollama is off; set OLLAMA_ENABLED=True",

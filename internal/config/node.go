@@ -8,18 +8,11 @@ type nodeName struct{ name, became string }
 
 // nodeNames are the Node bot's names that do nothing here. Its others are settings of wabot too.
 var nodeNames = []nodeName{
-	{"API_KEY_HF", imagesBecame},
-	{"HF_", imagesBecame},
-	{"DALLE_", imagesBecame},
-	{"API_KEY_STABILITY", imagesBecame},
-	{"STABILITY_", imagesBecame},
+	{"DALLE_USE_3", "DALLE_MODEL names the model; DALL-E 2 and 3 are no longer offered"},
+	{"API_KEY_DREAMSTUDIO", "DreamStudio has become Stability: API_KEY_STABILITY"},
 	{"PROCESSING", "wabot shows that it is typing, and sends no message that it is at work"},
 	{"IGNORE_SELF_MESSAGES", "your own messages are answered in the chat with yourself, elsewhere only with the prefix; the bot never answers itself"},
 }
-
-const (
-	imagesBecame = "wabot does not make images"
-)
 
 // became says what became of a name of the Node bot's, or is empty.
 func became(name string) string {

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -65,57 +65,82 @@ const (
 	ollama = "http://localhost:11434/v1"
 )
 
-// provider declares the settings of a service: its name, the beginning of its settings' names, the names of its key, its
-// defaults, and where to get a key, empty where it needs none.
-func provider(name, begin string, keys []string, base, model, getKey string, at func(*Config) *Provider) []option {
-	means := "The key of " + name + "'s API."
-	if getKey == "" {
+// provider is what the settings of a service are declared from.
+type provider struct {
+	name  string   // in sentences
+	begin string   // of its settings' names
+	keys  []string // the names of its key
+	// The defaults.
+	base, model, prefix string
+	api                 string // what is at the base
+	getKey              string // how to get a key; empty where it needs none
+	at                  func(*Config) *Provider
+}
+
+// options are the settings of a service.
+func (p provider) options() []option {
+	at, means := p.at, "The key of "+p.name+"'s API."
+	switch {
+	case p.begin == "DALLE":
+		means = "The key of OpenAI's API for pictures. Without it OPENAI_API_KEY is used, where DALLE_BASE_URL is the same as OPENAI_BASE_URL."
+	case p.getKey == "":
 		means += " Needed only where a server asks for one."
 	}
 	return []option{
 		{
-			name: begin + "_ENABLED", def: "False",
-			means: "True answers with " + name + " what begins with " + begin + "_PREFIX.",
+			name: p.begin + "_ENABLED", def: "False",
+			means: "True answers by " + p.name + " what begins with " + p.begin + "_PREFIX.",
 			read:  boolean(func(c *Config) *bool { return &at(c).Enabled }),
 		},
 		{
-			name: keys[0], aliases: keys[1:], secret: true, example: "the-key",
+			name: p.keys[0], aliases: p.keys[1:], secret: true, example: "the-key",
 			means: means,
 			read:  apiKey(func(c *Config) *Secret { return &at(c).Key }),
 			needed: func(c Config) string {
-				if p := *at(&c); !p.Enabled || !needsKey(p.BaseURL) {
+				own := *at(&c)
+				if !own.Enabled || !needsKey(own.BaseURL) || p.begin == "DALLE" && c.pictureKey().Reveal() != "" {
 					return ""
 				}
-				return fmt.Sprintf("%s_ENABLED is True: %s, or set %s_ENABLED=False", begin, getKey, begin)
+				return fmt.Sprintf("%s_ENABLED is True: %s, or set %s_ENABLED=False", p.begin, p.getKey, p.begin)
 			},
 		},
 		{
-			name: begin + "_BASE_URL", def: base,
-			means: "Where " + name + "'s OpenAI-compatible API is.",
-			read:  baseURL(base, func(c *Config) *string { return &at(c).BaseURL }),
+			name: p.begin + "_BASE_URL", def: p.base,
+			means: "Where " + p.name + "'s " + p.api + " is.",
+			read:  baseURL(p.base, func(c *Config) *string { return &at(c).BaseURL }),
 		},
 		{
-			name: begin + "_MODEL", def: model,
-			means: "The model's name, as " + name + " calls it.",
+			name: p.begin + "_MODEL", def: p.model,
+			means: "The model's name, as its service calls it.",
 			read:  text(func(c *Config) *string { return &at(c).Name }),
 		},
 		{
-			name: begin + "_PREFIX", def: "!" + strings.ToLower(begin),
-			means: "What a message to " + name + " begins with.",
+			name: p.begin + "_PREFIX", def: p.prefix,
+			means: "What a message to it begins with.",
 			read:  text(func(c *Config) *string { return &at(c).Prefix }),
 		},
 		{
-			name: begin + "_ICON_PREFIX", example: "✨",
-			means: "What stands before each answer of " + name + ".",
+			name: p.begin + "_ICON_PREFIX", example: "✨",
+			means: "What stands before each of its answers.",
 			read:  text(func(c *Config) *string { return &at(c).Icon }),
 		},
 	}
 }
 
+// pictureKey is the key for OpenAI's pictures.
+func (c *Config) pictureKey() Secret {
+	if c.DALLE.Key.Reveal() == "" && c.DALLE.BaseURL == c.Model.BaseURL {
+		return c.Model.APIKey
+	}
+	return c.DALLE.Key
+}
+
 // needsKey reports whether an API is one that answers nobody without a key.
 func needsKey(baseURL string) bool {
 	u, err := url.Parse(baseURL)
-	return err == nil && (u.Hostname() == "api.openai.com" || u.Hostname() == "generativelanguage.googleapis.com")
+	return err == nil && slices.Contains([]string{
+		"api.openai.com", "generativelanguage.googleapis.com", "router.huggingface.co", "api.stability.ai",
+	}, u.Hostname())
 }
 
 // sections declares every option. What an operator must set comes first.
@@ -184,7 +209,7 @@ var sections = []section{
 			read:  duration(func(c *Config) *time.Duration { return &c.Model.IdleTimeout }),
 		},
 	}},
-	{"More models, each with a prefix of its own", append(append([]option{
+	{"More models, each with a prefix of its own", slices.Concat([]option{
 		{
 			name: "DEFAULT_MODEL", example: "openai",
 			means: "The model that answers what begins with no prefix: openai, gemini, ollama, or a name from MODELS_FILE. Without it, the first of them that is on.",
@@ -195,10 +220,27 @@ var sections = []section{
 			means: "A YAML file with any number of further models; the README describes it.",
 			read:  text(func(c *Config) *string { return &c.Model.File }),
 		},
-	}, provider("Gemini", "GEMINI", []string{"API_KEY_GEMINI", "GEMINI_API_KEY"}, gemini, "gemini-flash-latest", "get a key at https://aistudio.google.com/apikey",
-		func(c *Config) *Provider { return &c.Gemini })...),
-		provider("Ollama", "OLLAMA", []string{"OLLAMA_API_KEY"}, ollama, "deepseek-r1:1.5b", "",
-			func(c *Config) *Provider { return &c.Ollama })...)},
+	}, provider{
+		name: "Gemini", begin: "GEMINI", keys: []string{"API_KEY_GEMINI", "GEMINI_API_KEY"}, base: gemini, api: "OpenAI-compatible API", model: "gemini-flash-latest",
+		prefix: "!gemini", getKey: "get a key at https://aistudio.google.com/apikey", at: func(c *Config) *Provider { return &c.Gemini },
+	}.options(), provider{
+		name: "Ollama", begin: "OLLAMA", keys: []string{"OLLAMA_API_KEY"}, base: ollama, api: "OpenAI-compatible API", model: "deepseek-r1:1.5b",
+		prefix: "!ollama", at: func(c *Config) *Provider { return &c.Ollama },
+	}.options())},
+	{"Pictures: models that draw what follows their prefix", slices.Concat(provider{
+		name: "OpenAI", begin: "DALLE", keys: []string{"API_KEY_OPENAI_DALLE"}, base: openAI, api: "API", model: "gpt-image-1",
+		prefix: "!dalle", getKey: "set OPENAI_API_KEY, or API_KEY_OPENAI_DALLE where pictures have a key of their own", at: func(c *Config) *Provider { return &c.DALLE },
+	}.options(), []option{{
+		name: "DALLE_SIZE", example: "1024x1024",
+		means: "How large OpenAI's pictures are, width x height, as far as the model has that size.",
+		read:  pictureSize(func(c *Config) *string { return &c.DALLE.Size }),
+	}}, provider{
+		name: "FLUX at Hugging Face", begin: "HF", keys: []string{"API_KEY_HF", "HF_TOKEN"}, base: "https://router.huggingface.co/hf-inference", api: "inference API",
+		model: "black-forest-labs/FLUX.1-schnell", prefix: "!flux", getKey: "get a token at https://huggingface.co/settings/tokens", at: func(c *Config) *Provider { return &c.Flux },
+	}.options(), provider{
+		name: "Stability", begin: "STABILITY", keys: []string{"API_KEY_STABILITY", "STABILITY_API_KEY"}, base: "https://api.stability.ai", api: "API", model: "core",
+		prefix: "!stability", getKey: "get a key at https://platform.stability.ai/account/keys", at: func(c *Config) *Provider { return &c.Stability },
+	}.options())},
 	{"Who may talk to the bot", []option{
 		{
 			name: "ALLOW", example: "+1 202 555 0143, 120363041234567890@g.us",

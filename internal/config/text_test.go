@@ -77,7 +77,9 @@ func TestExampleReadsBack(t *testing.T) {
 	}
 	// These have an example in the place of a default.
 	got.Model.Icon, got.Models[0].Icon = "", ""
-	got.Gemini.Icon, got.Gemini.Key, got.Ollama.Icon, got.Ollama.Key = "", Secret{}, "", Secret{}
+	for _, p := range []*Provider{&got.Gemini, &got.Ollama, &got.DALLE, &got.Flux, &got.Stability} {
+		p.Icon, p.Key, p.Size = "", Secret{}, ""
+	}
 	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.HTTP.Token = nil, "", Secret{}, Secret{}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("uncommented: %+v\nempty: %+v", got, want)
