@@ -177,6 +177,7 @@ func run(ctx context.Context, p Process, args []string) error {
 
 // drive answers messages while this process leads.
 func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
+	models := newCatalog(cfg, log)
 	var b *bot.Bot
 	var wa *whatsapp.Client
 	tenant := &tenant{store: store, log: log}
@@ -184,6 +185,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Ended: site.metrics.turn,
 		Ready: func(ctx context.Context) error {
 			if err := wa.WaitOnline(ctx); err != nil {
+				return err
+			}
+			if err := models.Ready(ctx); err != nil {
 				return err
 			}
 			return tenant.settle(ctx, wa.State().Account)
@@ -224,7 +228,6 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Version:   version(),
 		Log:       log,
 	})
-	models := newCatalog(cfg, log)
 	b = bot.New(bot.Options{
 		Rules:        bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
 		Model:        watchedModel{models, site},
@@ -244,6 +247,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	leading, resign := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { defer resign(); return wa.Run(online) })
 	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
+	g.Go(func() error { return models.Run(ctx) })
 	g.Go(func() error {
 		err := store.Hold(leading)
 		if err != nil {

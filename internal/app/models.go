@@ -31,6 +31,9 @@ func newCatalog(cfg config.Config, log *slog.Logger) *model.Catalog {
 			Timeout: e.Timeout, Fallback: e.Fallback, Size: e.Size,
 			Prices: model.Prices{Prompt: e.PromptPrice, Completion: e.CompletionPrice, Image: e.ImagePrice},
 		}
+		if e.InstructionsURL != "" {
+			m.Page = model.NewPage(e.InstructionsURL)
+		}
 		if e.Draws == "" {
 			m.Chat = client
 		} else {

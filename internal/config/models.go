@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -30,8 +31,9 @@ type Entry struct {
 	// that of the pictures, or empty.
 	Draws Protocol
 	Size  string
-	// Instructions are empty for the common ones.
-	Instructions string
+	// Instructions are empty for the common ones. InstructionsURL is where to fetch them instead, or empty.
+	Instructions    string
+	InstructionsURL string
 	// Temperature is from 0 to 2, MaxTokens bounds an answer; 0 leaves them to the service.
 	Temperature float32
 	MaxTokens   int
@@ -310,7 +312,7 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 
 // fieldNames are the keys of an entry and of its prices.
 var fieldNames = []string{
-	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file",
+	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
 	"temperature", "max_tokens", "timeout", "fallback", "prices", "prompt", "completion", "image", "models",
 }
 
@@ -326,7 +328,7 @@ func (a *assembly) entry(n *yaml.Node) {
 			values[key] = value
 			return true
 		}
-		if !slices.Contains(fieldNames[:16], key) {
+		if !slices.Contains(fieldNames[:17], key) {
 			return false
 		}
 		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == "" {
@@ -386,7 +388,7 @@ func (a *assembly) entry(n *yaml.Node) {
 	for _, s := range []struct {
 		key string
 		to  *string
-	}{{"model", &e.Model}, {"prefix", &e.Prefix}, {"icon", &e.Icon}, {"instructions", &e.Instructions}} {
+	}{{"model", &e.Model}, {"prefix", &e.Prefix}, {"icon", &e.Icon}} {
 		if v := get(s.key); v != "" {
 			*s.to = v
 		}
@@ -404,15 +406,7 @@ func (a *assembly) entry(n *yaml.Node) {
 		e.Key = Secret{} // it is another service's
 	}
 	a.key(&e, get, check)
-	if v := get("instructions_file"); v != "" {
-		if get("instructions") != "" {
-			check("instructions_file", errors.New("instructions are there as well; keep one of the two"))
-		} else {
-			text, err := readText(a.beside(v))
-			check("instructions_file", err)
-			e.Instructions = trim(text)
-		}
-	}
+	a.instructions(&e, get, check)
 	if v := get("temperature"); v != "" {
 		t, err := strconv.ParseFloat(v, 32)
 		if err != nil || !(t >= 0 && t <= 2) {
@@ -457,6 +451,36 @@ func (a *assembly) entry(n *yaml.Node) {
 		a.models[at] = d
 	} else {
 		a.models = append(a.models, d)
+	}
+}
+
+// instructions finds what the model is told: as it is, in a file, or on the web.
+func (a *assembly) instructions(e *Entry, get func(string) string, check func(string, error)) {
+	given := ""
+	for _, key := range []string{"instructions", "instructions_file", "instructions_url"} {
+		v := get(key)
+		if v == "" {
+			continue
+		}
+		if given != "" {
+			check(key, fmt.Errorf("%s is there as well; keep one of the two", given))
+			return
+		}
+		given = key
+		switch key {
+		case "instructions":
+			e.Instructions = v
+		case "instructions_file":
+			text, err := readText(a.beside(v))
+			check(key, err)
+			e.Instructions = trim(text)
+		case "instructions_url":
+			u, err := url.Parse(v)
+			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+				check(key, errors.New("write the http or https URL of a plain text, without a name and password"))
+			}
+			e.InstructionsURL = v
+		}
 	}
 }
 

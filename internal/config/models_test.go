@@ -140,6 +140,10 @@ models:
     like: gemini
     prefix: "!wa"
     instructions_file: wa.md
+  - name: web
+    like: openai
+    prefix: "!web"
+    instructions_url: https://example.org/persona.md?v=1
   - &local
     name: local
     base: http://127.0.0.1:8080/v1
@@ -167,9 +171,10 @@ models:
 			Temperature: .5, MaxTokens: 800, Timeout: 90 * time.Second, Fallback: "openai", PromptPrice: 3, CompletionPrice: 15.5,
 		},
 		{Name: "wa", Prefix: "!wa", BaseURL: gemini, Model: "gemini-flash-latest", Instructions: "# Who you are\nA WhatsApp bot."},
+		{Name: "web", Prefix: "!web", BaseURL: openAI, Model: "gpt-4o-mini", InstructionsURL: "https://example.org/persona.md?v=1"},
 		{Name: "local", Prefix: "!local", BaseURL: "http://127.0.0.1:8080/v1", Model: "any"},
 	}
-	keys := []string{"sk-1", "r-1", "g-1", "l-1"}
+	keys := []string{"sk-1", "r-1", "g-1", "sk-1", "l-1"}
 	for i := range c.Models {
 		if got := c.Models[i].Key.Reveal(); got != keys[i] {
 			t.Errorf("%s has the key %q, want %q", c.Models[i].Name, got, keys[i])
@@ -221,9 +226,11 @@ func TestModelsFileProblems(t *testing.T) {
 		whole + "  key: can ary":                                         ":6: key: the value given (redacted) has spaces",
 		whole + "  key_env: NOWHERE":                                     `:6: key_env: the variable "NOWHERE" is not set`,
 		whole + "  key_file: nowhere":                                    ":6: key_file: stat ",
-		whole + "  instructions: x\n  instructions_file: y":              ":7: instructions_file: instructions are there as well",
+		whole + "  instructions: x\n  instructions_file: y":              ":7: instructions_file: instructions is there as well",
 		whole + "  instructions_file: nowhere":                           ":6: instructions_file: stat ",
 		whole + "  instructions_file: .":                                 ":6: instructions_file: ",
+		whole + "  instructions_url: ftp://canary/x":                     ":6: instructions_url: write the http or https URL",
+		whole + "  instructions_url: https://me:canary@h/x":              ":6: instructions_url: write the http or https URL",
 		whole + "  prices: 3":                                            ":6: prices: write prompt and completion",
 		whole + "  prices: {prompt: cheap}":                              ":6: prompt: write a price",
 		whole + "  prices: {image: x}":                                   ":6: image: write a price",

@@ -43,6 +43,8 @@ type Model struct {
 	Icon string
 	// Instructions are its system prompt; empty for the one that all models share.
 	Instructions string
+	// Page, if set, is where Instructions come from; what stands in Instructions is not used.
+	Page *Page
 	// Temperature and MaxTokens are those of llm.Prompt.
 	Temperature float32
 	MaxTokens   int
@@ -82,7 +84,8 @@ type Options struct {
 
 // Catalog is all models. It is safe for concurrent use.
 type Catalog struct {
-	opts Options
+	opts  Options
+	tried []chan struct{} // by place in Models: closed once its page was tried
 
 	mu     sync.Mutex
 	broken map[string]outage // by name
@@ -95,7 +98,13 @@ type outage struct {
 }
 
 // New returns a catalog.
-func New(o Options) *Catalog { return &Catalog{opts: o, broken: map[string]outage{}} }
+func New(o Options) *Catalog {
+	c := &Catalog{opts: o, broken: map[string]outage{}}
+	for range o.Models {
+		c.tried = append(c.tried, make(chan struct{}))
+	}
+	return c
+}
 
 // Models are the catalog's models, in the order of the settings.
 func (c *Catalog) Models() []Model { return slices.Clone(c.opts.Models) }
@@ -107,7 +116,15 @@ func (c *Catalog) Named(name string) (Model, bool) {
 	if i < 0 {
 		return Model{}, false
 	}
-	return c.opts.Models[i], true
+	return c.opts.Models[i].now(), true
+}
+
+// now is the model with the instructions that its page has now.
+func (m Model) now() Model {
+	if m.Page != nil {
+		m.Instructions = m.Page.Text()
+	}
+	return m
 }
 
 // Prefixes are what messages for a model begin with.
@@ -124,7 +141,7 @@ func (c *Catalog) Pick(text string) (m Model, rest string, ok bool) {
 	prefix, rest, ok := Cut(text, c.Prefixes()...)
 	if ok {
 		i := slices.IndexFunc(c.opts.Models, func(m Model) bool { return m.Prefix == prefix })
-		return c.opts.Models[i], rest, true
+		return c.opts.Models[i].now(), rest, true
 	}
 	m, _ = c.Named("")
 	return m, text, false
@@ -234,6 +251,10 @@ func ask[T any](ctx context.Context, c *Catalog, name string, once func(context.
 }
 
 func inShare[T any](ctx context.Context, share time.Duration, m Model, once func(context.Context, Model) (T, error)) (T, error) {
+	if m.Page != nil && m.Page.Text() == "" {
+		var none T
+		return none, &llm.Error{Kind: llm.Unavailable, Err: errors.New("the model's instructions could not be fetched yet")}
+	}
 	ctx, cancel := context.WithTimeout(ctx, share)
 	defer cancel()
 	return once(ctx, m)
