@@ -15,13 +15,6 @@ func modelsAt(t *testing.T, text string, settings ...string) []string {
 	return append(settings, "MODELS_FILE="+write(t, "models.yaml", text))
 }
 
-func names(c Config) (all []string) {
-	for _, e := range c.Models {
-		all = append(all, e.Name)
-	}
-	return all
-}
-
 // The Node bot's names for its models that chat.
 func TestNodeBotsModels(t *testing.T) {
 	t.Parallel()
