@@ -67,10 +67,13 @@ type Bot struct {
 	Options
 	mu      sync.Mutex
 	refused map[string]bool
+	drawn   map[string]drawing // by message
 }
 
 // New returns a bot.
-func New(o Options) *Bot { return &Bot{Options: o, refused: map[string]bool{}} }
+func New(o Options) *Bot {
+	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}}
+}
 
 // partLimit is the length, in characters, that a message is split at. WhatsApp takes 65,536, but shows
 // "read more" long before.
@@ -108,7 +111,12 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	defer b.WA.Typing(ctx, t.Chat)()
 	begin := time.Now()
 	var r chat.Reply
-	for _, part := range b.split(*t) {
+	for i, part := range b.split(*t) {
+		// What has been made so far must not be lost with the turn's time.
+		if end, ok := ctx.Deadline(); i > 0 && ok && time.Until(end) < time.Since(begin) {
+			r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: noTimeForAll})
+			break
+		}
 		said, failure, err := b.answer(ctx, &part)
 		if err != nil {
 			return err
@@ -122,6 +130,7 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
 	}
+	b.forgetDrawings(t)
 	b.Log.Debug("reply saved", "chat", mask.JID(t.Chat), "parts", len(r.Parts), "took", time.Since(begin).Round(time.Millisecond))
 	return nil
 }
@@ -205,6 +214,9 @@ var sorry = map[llm.Kind]string{
 	llm.Filtered:     "Sorry, I may not answer that: it goes against the content rules of my language model.",
 	llm.TooLong:      "Sorry, that is too long for me. Please send a shorter message.",
 }
+
+// noTimeForAll is said where one turn asks several models for more than there is time for.
+const noTimeForAll = "That is more than I can do at once. Please send again what I have not answered."
 
 // gaveUp is said in a chat whose turn failed for a reason that is not the model's.
 const gaveUp = "Sorry, I could not answer your last message. Please send it again."

@@ -35,18 +35,66 @@ func (b *Bot) draw(ctx context.Context, t *chat.Turn, m model.Model) (p *chat.Pa
 	if description == "" {
 		return nil, b.help(asked), "", nil
 	}
-	picture, by, err := b.Painter.Image(ctx, m.Name, description)
+	picture, by, err := b.paint(ctx, asked, m, description)
 	if err != nil {
 		text, failure, err = b.apology(ctx, t, err)
 		return nil, text, failure, err
 	}
 	uploaded, err := b.Uploader.Upload(ctx, picture.Data)
+	if permanent(err) {
+		text, failure, err = b.apology(ctx, t, &llm.Error{Kind: llm.BadAnswer, Err: err})
+		return nil, text, failure, err
+	}
 	if err != nil {
 		return nil, "", "", err
 	}
 	b.Log.Debug("picture drawn", "chat", mask.JID(t.Chat), "model", by, "bytes", len(picture.Data))
 	drew, _ := b.Models.Named(by)
 	return &chat.Part{Text: drew.WithIcon(caption(description)), Picture: uploaded}, "", "", nil
+}
+
+// drawing is a picture that is drawn, and may not be sent yet.
+type drawing struct {
+	llm.Media
+	by string
+}
+
+// keyOf tells messages apart.
+func keyOf(m chat.Message) string { return m.Chat + " " + m.Sender + " " + m.ID }
+
+// drawings bounds the pictures that are kept for another try.
+const drawings = 16
+
+// paint draws what asked is for, or finds what an earlier try at the turn has drawn: a picture costs money, also one
+// that could not be uploaded. It is kept in memory alone; after a crash it is drawn again.
+func (b *Bot) paint(ctx context.Context, asked chat.Message, m model.Model, description string) (llm.Media, string, error) {
+	key := keyOf(asked)
+	b.mu.Lock()
+	d, ok := b.drawn[key]
+	b.mu.Unlock()
+	if ok {
+		return d.Media, d.by, nil
+	}
+	picture, by, err := b.Painter.Image(ctx, m.Name, description)
+	if err != nil {
+		return llm.Media{}, "", err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.drawn) >= drawings {
+		clear(b.drawn)
+	}
+	b.drawn[key] = drawing{picture, by}
+	return picture, by, nil
+}
+
+// forgetDrawings drops what was drawn for a turn.
+func (b *Bot) forgetDrawings(t *chat.Turn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range t.Messages {
+		delete(b.drawn, keyOf(m))
+	}
 }
 
 // caption is a description as a caption.

@@ -1,12 +1,17 @@
 package bot
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"wabot/internal/chat"
 	"wabot/internal/llm"
+	"wabot/internal/model"
 )
 
 // A picture is uploaded before the reply is saved, and sent with its description.
@@ -31,7 +36,9 @@ func TestDraw(t *testing.T) {
 func TestDrawBesideText(t *testing.T) {
 	t.Parallel()
 	w, b := newWorld(t)
-	tr := turn(from("!ai hi"), from("!dalle a cat"), from("!dalle a dog"), from("thanks"))
+	dog := from("!dalle a dog")
+	dog.ID = "ID2"
+	tr := turn(from("!ai hi"), from("!dalle a cat"), dog, from("thanks"))
 	if err := b.reply(t.Context(), &tr); err != nil || len(tr.Reply.Parts) != 4 || tr.Reply.Parts[0].Picture != nil || tr.Reply.Parts[1].Picture == nil {
 		t.Fatal(err, tr.Reply)
 	}
@@ -54,6 +61,70 @@ func TestDrawFails(t *testing.T) {
 	if err := b.Answer(t.Context(), turn(from("!dalle a cat"))); !errors.Is(err, boom) {
 		t.Error(err)
 	}
+	w.check("read 1", "typing", `draw "a cat" by dalle`, "upload", "typed")
+	// … without drawing it again.
+	w.did, w.fail = nil, map[string]error{}
+	if err := b.Answer(t.Context(), turn(from("!dalle a cat"))); err != nil {
+		t.Error(err)
+	}
+	w.check("read 1", "typing", "upload", "save 1 parts, 0 sent", "typed", `send OUT1 "🎨 a cat"`)
+	if len(b.drawn) > 0 {
+		t.Error("a picture that was saved is kept in memory")
+	}
+	// What nobody can show is said.
+	w, b = newWorld(t)
+	w.fail["upload"] = forGood{}
+	tr = turn(from("!dalle a cat"))
+	if err := b.reply(t.Context(), &tr); err != nil || tr.Reply.Parts[0].Text != sorry[llm.BadAnswer] {
+		t.Error(err, tr.Reply)
+	}
+}
+
+type forGood struct{}
+
+func (forGood) Error() string   { return "for good" }
+func (forGood) Permanent() bool { return true }
+
+func TestDrawingsAreBounded(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t)
+	for i := range 3 * drawings {
+		m := from("!dalle a cat", func(m *chat.Message) { m.ID = fmt.Sprint(i) })
+		if _, _, err := b.paint(t.Context(), m, model.Model{Name: "dalle"}, "a cat"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(b.drawn) > drawings || len(w.did) != 3*drawings {
+		t.Errorf("%d kept, %d drawn", len(b.drawn), len(w.did))
+	}
+}
+
+// When half of the turn's time has gone, what is done is sent.
+func TestNoTimeForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, b := newWorld(t)
+		b.Painter = slowPainter{w}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		message := func(id string) chat.Message {
+			return from("!dalle "+id, func(m *chat.Message) { m.ID = id })
+		}
+		tr := turn(message("one"), message("two"), message("three"), message("four"), message("five"))
+		if err := b.reply(ctx, &tr); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(tr.Reply.Parts); n != 4 || tr.Reply.Parts[3].Text != noTimeForAll || tr.Reply.Parts[2].Picture == nil {
+			t.Errorf("%d parts: %+v", n, tr.Reply.Parts)
+		}
+	})
+}
+
+type slowPainter struct{ *world }
+
+func (s slowPainter) Image(ctx context.Context, name, description string) (llm.Media, string, error) {
+	time.Sleep(time.Minute)
+	return s.world.Image(ctx, name, description)
 }
 
 func TestDrawPrefixAlone(t *testing.T) {

@@ -21,17 +21,17 @@ import (
 
 // Config is every setting, checked.
 type Config struct {
+	// Models are all that are on, those of MODELS_FILE too. Their names differ, and their prefixes.
+	Models []Entry
+	// The services beside OpenAI's chat; the last three draw.
+	Gemini, Ollama, DALLE, Flux, Stability Provider
+
 	Model    Model
 	Access   Access
 	WhatsApp WhatsApp
 	Store    Store
 	HTTP     HTTP
 	Log      Log
-
-	// The further services; the last three draw.
-	Gemini, Ollama, DALLE, Flux, Stability Provider
-	// Models are all that are on, those of MODELS_FILE too. Their names differ, and their prefixes.
-	Models []Entry
 }
 
 // Model is OpenAI's model, or one with its protocol, and what holds for all models.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"wabot/internal/llm"
 )
@@ -105,6 +107,32 @@ func TestCut(t *testing.T) {
 			t.Errorf("Cut(%q, %q) = %q, %q, %v; want %q, %v", test.text, test.prefix, prefix, rest, ok, test.rest, test.ok)
 		}
 	}
+}
+
+// FuzzCut: what is cut is a prefix and space, whatever strangers send.
+func FuzzCut(f *testing.F) {
+	f.Add("!ai hello", "!ai", "!ai pro")
+	f.Add(" ÄFFCHEN\u00a0x", "äffchen", "")
+	f.Add("\xff\xfe", "\xff", "\xfe")
+	f.Fuzz(func(t *testing.T, text, a, b string) {
+		prefix, rest, ok := Cut(text, a, b)
+		if !ok {
+			if rest != "" || prefix != "" {
+				t.Errorf("found none, and returned %q, %q", prefix, rest)
+			}
+			return
+		}
+		if prefix == "" || prefix != a && prefix != b || !strings.HasSuffix(text, rest) || strings.TrimLeftFunc(rest, unicode.IsSpace) != rest {
+			t.Errorf("Cut(%q, %q, %q) = %q, %q", text, a, b, prefix, rest)
+		}
+		other := a
+		if prefix == a {
+			other = b
+		}
+		if _, _, found := Cut(text, other); found && utf8.RuneCountInString(other) > utf8.RuneCountInString(prefix) {
+			t.Errorf("%q is longer than %q", other, prefix)
+		}
+	})
 }
 
 func TestNamed(t *testing.T) {

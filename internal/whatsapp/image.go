@@ -3,7 +3,6 @@ package whatsapp
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -28,10 +27,16 @@ const (
 	uploads = 3
 )
 
-// errPicture is the error of a picture that cannot be shown.
-var errPicture = errors.New("the picture is in no format that WhatsApp shows")
+// errPicture is the error of a picture that cannot be shown, however often it is tried.
+var errPicture = pictureError{}
 
-// Upload puts a picture (JPEG, PNG or WebP) on WhatsApp's media server, from where Send of a part that has it shows it.
+type pictureError struct{}
+
+func (pictureError) Error() string   { return "the picture is in no format that WhatsApp shows" }
+func (pictureError) Permanent() bool { return true }
+
+// Upload puts a picture (JPEG, PNG or WebP) on WhatsApp's media server, from where Send of a part that has it shows it. An error with
+// a method Permanent that is true means that this picture cannot be shown.
 // PNG and WebP become JPEG: the apps show those in a chat, and it is a fraction of the size.
 func (c *Client) Upload(ctx context.Context, picture []byte) (*chat.Picture, error) {
 	wm, _ := c.client()
