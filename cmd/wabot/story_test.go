@@ -376,6 +376,7 @@ func model(ctx context.Context, w *world, args []string) error {
 //	drops | replaces | stream-error CODE | down | up | stalls | unstalls
 //	refuses REASON [CODE SECONDS]: every login from now on | refuses-once REASON | accepts
 //	loses-ack | drops-after | drops-before | rejects: the fate of the bot's next message
+//	refuses-uploads N: so many uploads of media
 //	repeats PERSON TEXT: delivers a message of the person to the bot again
 func server(ctx context.Context, w *world, args []string) error {
 	s, act, args := &w.whatsapp, args[0], args[1:]
@@ -420,6 +421,8 @@ func server(ctx context.Context, w *world, args []string) error {
 			return fmt.Errorf("%d logins, want %d", len(all), numbers[0])
 		}
 		return nil
+	case "refuses-uploads":
+		s.FailUploads(503, numbers[0])
 	case "repeats":
 		for _, m := range w.phone(args[0]).AllMessages() {
 			if m.Text == args[1] && m.FromMe {
