@@ -137,7 +137,7 @@ func Load(getenv func(string) string, path string) (Config, []string, error) {
 	}
 	env := layered(getenv, file)
 	c, keys, err := readAll(env)
-	return c, append(unknown(path, file, keys), unwise(env)...), err
+	return c, slices.Concat(unknown(path, file, keys), unwise(env), c.idle(env)), err
 }
 
 // unwise warns of values that work.

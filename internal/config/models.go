@@ -99,6 +99,21 @@ func (c *Config) builtins() []builtin {
 	}
 }
 
+// idle warns of services that have a key and no word on whether they are on, where no model uses them.
+func (c *Config) idle(getenv func(string) string) (warnings []string) {
+	if len(c.Models) == 0 {
+		return nil // not read
+	}
+	for _, b := range c.builtins() {
+		if b.enabled || b.Key.Reveal() == "" || b.Key == c.Model.APIKey || trim(getenv(b.begin+"_ENABLED")) != "" ||
+			slices.ContainsFunc(c.Models, func(e Entry) bool { return e.BaseURL == b.BaseURL }) {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("%s has a key and is off; to let it answer what begins with %s, set %s_ENABLED=True, else False", b.Name, b.Prefix, b.begin))
+	}
+	return warnings
+}
+
 // assemble fills c.Models and c.Model.Default from the settings and the file that they name, and returns the names of
 // the variables that the file has keys in. What goes beyond the file is checked only where all else is right.
 func (c *Config) assemble(getenv func(string) string, rest bool) (keys []string, problems []error) {

@@ -84,6 +84,26 @@ func TestDefaultModel(t *testing.T) {
 	}
 }
 
+func TestKeysOfModelsThatAreOff(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		settings []string
+		want     string
+	}{
+		{[]string{"API_KEY_GEMINI=g-1"}, "gemini has a key and is off; to let it answer what begins with !gemini, set GEMINI_ENABLED=True, else False"},
+		{[]string{"API_KEY_HF=hf-1"}, "flux has a key and is off; to let it answer what begins with !flux, set HF_ENABLED=True, else False"},
+		{[]string{"API_KEY_GEMINI=g-1", "GEMINI_ENABLED=False"}, ""},
+		{[]string{"API_KEY_GEMINI=g-1", "GEMINI_ENABLED=True"}, ""},
+		{modelsAt(t, "models: [{name: wa, like: gemini, prefix: '!wa'}]", "API_KEY_GEMINI=g-1"), ""},
+		{nil, ""},
+	} {
+		_, warnings, err := Load(with(test.settings...).get, write(t, ".env", ""))
+		if err != nil || strings.Join(warnings, "\n") != test.want {
+			t.Errorf("%q: got %q, %v, want %q", test.settings, warnings, err, test.want)
+		}
+	}
+}
+
 func TestHalfConfiguredModels(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -3,12 +3,14 @@ package model
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wabot/internal/llm"
@@ -158,4 +160,49 @@ func run(c *Catalog, ctx context.Context) chan error {
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
 	return done
+}
+
+type answers func(*http.Request) (*http.Response, error)
+
+func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A page is asked for every hour, or every minute while it fails; then what came last is used.
+func TestPageIsKeptFresh(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		text, asked := "one", 0
+		p := NewPage("http://example.org/x")
+		p.client.Transport = answers(func(*http.Request) (*http.Response, error) {
+			asked++
+			if text == "" {
+				return nil, errors.New("down")
+			}
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text))}, nil
+		})
+		c := New(Options{Default: "a", Log: slog.New(slog.DiscardHandler), Models: []Model{{Name: "a", Prefix: "!a", Page: p}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := run(c, ctx)
+		if err := c.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		check := func(after time.Duration, now, want string, n int) {
+			t.Helper()
+			text = now
+			time.Sleep(after)
+			synctest.Wait()
+			if got := p.Text(); got != want || asked != n {
+				t.Errorf("has %q after %d fetches, want %q after %d", got, asked, want, n)
+			}
+		}
+		check(0, "one", "one", 1)
+		check(fresh, "two", "two", 2)
+		check(fresh, "", "two", 3)
+		check(again, "", "two", 4)
+		check(again, "three", "three", 5)
+		check(fresh-time.Second, "four", "three", 5)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
