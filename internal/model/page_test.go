@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,9 +171,12 @@ func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r
 func TestPageIsKeptFresh(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // of the two
 		text, asked := "one", 0
 		p := NewPage("http://example.org/x")
 		p.client.Transport = answers(func(*http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			asked++
 			if text == "" {
 				return nil, errors.New("down")
@@ -187,9 +191,13 @@ func TestPageIsKeptFresh(t *testing.T) {
 		}
 		check := func(after time.Duration, now, want string, n int) {
 			t.Helper()
+			mu.Lock()
 			text = now
+			mu.Unlock()
 			time.Sleep(after)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := p.Text(); got != want || asked != n {
 				t.Errorf("has %q after %d fetches, want %q after %d", got, asked, want, n)
 			}
