@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"image"
+	_ "image/jpeg"
+	_ "image/png"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -158,6 +162,7 @@ func says(ctx context.Context, w *world, args []string) error {
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
 //	hears TEXT: one more message with that text is shown
+//	sees-picture CAPTION [DESCRIPTION]: a picture that the model API has drawn of it
 //	shows N TEXT: exactly so many are shown now
 //	sees-typing | sees-typing-end | sees-read TEXT: of an own message | sees-quote TEXT: the message with TEXT quotes one of the person's
 func phone(ctx context.Context, w *world, args []string) error {
@@ -227,6 +232,13 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return err
 	case "hears":
 		return w.hear(ctx, name, chat, strings.ReplaceAll(args[0], `\n`, "\n"))
+	case "sees-picture":
+		caption, description := args[0], args[len(args)-1]
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
+				return m.Kind == "image" && m.Text == caption && samePicture(m.Media, llmtest.Picture(description))
+			})
+		})
 	case "shows":
 		want, err := strconv.Atoi(args[0])
 		if err != nil {
@@ -263,6 +275,19 @@ func phone(ctx context.Context, w *world, args []string) error {
 	return fmt.Errorf("a phone cannot %q", act)
 }
 
+// samePicture compares the colours in the middle of two pictures, as far as a JPEG keeps them.
+func samePicture(a, b []byte) bool {
+	x, kind, err := image.Decode(bytes.NewReader(a))
+	y, _, err2 := image.Decode(bytes.NewReader(b))
+	if err != nil || err2 != nil || kind != "jpeg" || x.Bounds() != y.Bounds() {
+		return false
+	}
+	near := func(c, d uint32) bool { return max(c, d)-min(c, d) < 0x800 }
+	r, g, bl, _ := x.At(32, 32).RGBA()
+	r2, g2, bl2, _ := y.At(32, 32).RGBA()
+	return near(r, r2) && near(g, g2) && near(bl, bl2)
+}
+
 // faults are the ways a model fails, by the names that scripts give them.
 var faults = map[string]llmtest.Kind{
 	"bad-key": llmtest.BadKey, "rate-limited": llmtest.RateLimited, "no-quota": llmtest.NoQuota, "internal": llmtest.Internal,
@@ -273,6 +298,7 @@ var faults = map[string]llmtest.Kind{
 // model ACT ...: what the model API does from now on.
 //
 //	answers TEXT | echoes | down | up | asked N: has had N requests in all
+//	was-asked NAME: in the last request, by the model's name | breaks NAME: every request for that model fails
 //	was-told TEXT | was-not-told TEXT: in the last request, history included
 //	FAULT [TIMES]: fails, for the next so many requests or all of them | works
 func model(ctx context.Context, w *world, args []string) error {
@@ -304,6 +330,15 @@ func model(ctx context.Context, w *world, args []string) error {
 		}
 		if got := len(w.model.Requests()); got != n {
 			return fmt.Errorf("the model was asked %d times, want %d", got, n)
+		}
+		return nil
+	case "breaks":
+		w.model.Fail(llmtest.Fault{Kind: llmtest.Internal, Model: args[0]})
+		return nil
+	case "was-asked":
+		all := w.model.Requests()
+		if len(all) == 0 || all[len(all)-1].Model != args[0] {
+			return fmt.Errorf("model %q was not asked last", args[0])
 		}
 		return nil
 	case "was-told", "was-not-told":
@@ -341,6 +376,7 @@ func model(ctx context.Context, w *world, args []string) error {
 //	drops | replaces | stream-error CODE | down | up | stalls | unstalls
 //	refuses REASON [CODE SECONDS]: every login from now on | refuses-once REASON | accepts
 //	loses-ack | drops-after | drops-before | rejects: the fate of the bot's next message
+//	refuses-uploads N: so many uploads of media
 //	repeats PERSON TEXT: delivers a message of the person to the bot again
 func server(ctx context.Context, w *world, args []string) error {
 	s, act, args := &w.whatsapp, args[0], args[1:]
@@ -385,6 +421,8 @@ func server(ctx context.Context, w *world, args []string) error {
 			return fmt.Errorf("%d logins, want %d", len(all), numbers[0])
 		}
 		return nil
+	case "refuses-uploads":
+		s.FailUploads(503, numbers[0])
 	case "repeats":
 		for _, m := range w.phone(args[0]).AllMessages() {
 			if m.Text == args[1] && m.FromMe {

@@ -237,6 +237,7 @@ func (w *world) start(more ...string) error {
 	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug"}, append(w.env, more...)...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
+	cmd.Env = append(w.services(), cmd.Env...) // of two with one name the last one counts
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -246,6 +247,13 @@ func (w *world) start(more ...string) error {
 	}()
 	w.bot, w.bots = p, append(w.bots, p)
 	return nil
+}
+
+// services are the settings that make the model API every further service that wabot knows, where it is switched on.
+func (w *world) services() []string {
+	url := w.model.URL()
+	bare := strings.TrimSuffix(url, "/v1")
+	return []string{"GEMINI_BASE_URL=" + url, "OLLAMA_BASE_URL=" + url, "DALLE_BASE_URL=" + url, "HF_BASE_URL=" + bare, "STABILITY_BASE_URL=" + bare}
 }
 
 // kill kills wabot where it stands and waits until it is gone.

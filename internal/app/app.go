@@ -22,7 +22,6 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/inbox"
-	"wabot/internal/llm"
 	"wabot/internal/web"
 	"wabot/internal/whatsapp"
 )
@@ -149,7 +148,7 @@ func run(ctx context.Context, p Process, args []string) error {
 		store = p.Around(store)
 	}
 	site.opened(store)
-	screen := newScreen(p.Stdout, log, cfg.Model.Prefix)
+	screen := newScreen(p.Stdout, log, cfg.DefaultModel().Prefix)
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
 		err := store.Lead(ctx, func(leader string) {
@@ -184,6 +183,7 @@ func run(ctx context.Context, p Process, args []string) error {
 
 // drive answers messages while this process leads.
 func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
+	models := newCatalog(cfg, log)
 	var b *bot.Bot
 	var wa *whatsapp.Client
 	tenant := &tenant{store: store, log: log}
@@ -191,6 +191,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Ended: site.metrics.turn,
 		Ready: func(ctx context.Context) error {
 			if err := wa.WaitOnline(ctx); err != nil {
+				return err
+			}
+			if err := models.Ready(ctx); err != nil {
 				return err
 			}
 			return tenant.settle(ctx, wa.State().Account)
@@ -232,11 +235,11 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Log:       log,
 	})
 	b = bot.New(bot.Options{
-		Rules: bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.Model.Prefix, Everything: !cfg.Model.PrefixEnabled},
-		Model: watchedModel{llm.New(llm.Options{
-			BaseURL: cfg.Model.BaseURL, Key: cfg.Model.APIKey.Reveal(), Model: cfg.Model.Name,
-			Total: cfg.Model.Timeout, Idle: cfg.Model.IdleTimeout, Log: log,
-		}), site},
+		Rules:        bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
+		Model:        watchedModel{models, site},
+		Models:       models,
+		Painter:      watchedPainter{models, site},
+		Uploader:     wa,
 		Turns:        box,
 		WA:           watchedSender{wa, site.metrics},
 		Instructions: cfg.Model.Instructions,
@@ -250,6 +253,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	leading, resign := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { defer resign(); return wa.Run(online) })
 	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
+	g.Go(func() error { return models.Run(ctx) })
 	g.Go(func() error {
 		err := store.Hold(leading)
 		if err != nil {

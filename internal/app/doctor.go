@@ -76,7 +76,7 @@ func examine(ctx context.Context, p Process, args []string) error {
 	} else {
 		d.sqlite(ctx)
 	}
-	d.model(ctx)
+	d.models(ctx)
 	d.whatsapp(ctx)
 	d.daemon(ctx)
 	if ctx.Err() != nil {
@@ -293,26 +293,36 @@ func (d *doctor) contents(ctx context.Context) {
 	}
 }
 
-// model asks for one token.
-func (d *doctor) model(ctx context.Context) {
-	m := d.cfg.Model
-	client := llm.New(llm.Options{BaseURL: m.BaseURL, Key: m.APIKey.Reveal(), Model: m.Name, Total: examining, Idle: examining, MaxRetries: -1})
-	ask := func(tokens int) (llm.Completion, error) {
-		return client.Complete(ctx, llm.Prompt{Messages: []llm.Message{{Role: llm.User, Text: "Say: ok"}}, MaxTokens: tokens})
+// models asks each model that answers with text for one token. A picture costs too much for a look.
+func (d *doctor) models(ctx context.Context) {
+	for _, e := range d.cfg.Models {
+		if e.Draws != "" {
+			d.say(skipped, "model", e.Name+" draws, and a picture costs money", fmt.Sprintf("send %s and a few words to try it", e.Prefix))
+			continue
+		}
+		d.model(ctx, e)
+	}
+}
+
+func (d *doctor) model(ctx context.Context, e config.Entry) {
+	client := newClient(e, llm.Options{Total: examining, Idle: examining, MaxRetries: -1})
+	ask := func(tokens int) error {
+		_, err := client.Complete(ctx, llm.Prompt{Messages: []llm.Message{{Role: llm.User, Text: "Say: ok"}}, MaxTokens: tokens})
+		return err
 	}
 	begin := time.Now()
-	_, err := ask(1)
+	err := ask(1)
 	var failed *llm.Error
 	if errors.As(err, &failed) && (failed.Kind == llm.BadAnswer || failed.Kind == llm.BadRequest) {
 		// A model that thinks first says nothing within one token, or refuses so few.
-		_, err = ask(0)
+		err = ask(0)
 	}
 	if err != nil {
 		// The error's own text says what to do.
-		d.say(wrong, "model", mask.Text(err.Error()), "")
+		d.say(wrong, "model", e.Name+": "+mask.Text(err.Error()), "")
 		return
 	}
-	d.say(ok, "model", fmt.Sprintf("%s answers, in %.1f s", m.Name, time.Since(begin).Seconds()), "")
+	d.say(ok, "model", fmt.Sprintf("%s (%s) answers, in %.1f s", e.Name, e.Model, time.Since(begin).Seconds()), "")
 }
 
 // whatsapp asks whether WhatsApp can be reached, and what time it is there.

@@ -100,13 +100,32 @@ type watchedModel struct {
 func (w watchedModel) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
 	begin := time.Now()
 	c, err := w.Model.Complete(ctx, p)
-	if err != nil && ctx.Err() != nil {
-		return c, err // cut off; it says nothing of the model
-	}
 	m := w.site.metrics
-	m.called.Observe(time.Since(begin).Seconds())
 	m.tokens.WithLabelValues("prompt").Add(float64(max(0, c.PromptTokens)))
 	m.tokens.WithLabelValues("completion").Add(float64(max(0, c.CompletionTokens)))
+	w.site.called(ctx, begin, err)
+	return c, err
+}
+
+// watchedPainter tells the site of each picture.
+type watchedPainter struct {
+	bot.Painter
+	site *site
+}
+
+func (w watchedPainter) Image(ctx context.Context, model, description string) (llm.Media, string, error) {
+	begin := time.Now()
+	picture, by, err := w.Painter.Image(ctx, model, description)
+	w.site.called(ctx, begin, err)
+	return picture, by, err
+}
+
+// called counts a call of a model, which ended with err.
+func (s *site) called(ctx context.Context, begin time.Time, err error) {
+	if err != nil && ctx.Err() != nil {
+		return // cut off; it says nothing of the model
+	}
+	s.metrics.called.Observe(time.Since(begin).Seconds())
 	result := "ok"
 	if err != nil {
 		kind := llm.Unavailable
@@ -116,9 +135,8 @@ func (w watchedModel) Complete(ctx context.Context, p llm.Prompt) (llm.Completio
 		}
 		result = string(kind)
 	}
-	m.calls.WithLabelValues(result).Inc()
-	w.site.answered(err)
-	return c, err
+	s.metrics.calls.WithLabelValues(result).Inc()
+	s.answered(err)
 }
 
 // watchedSender counts what is sent.

@@ -59,7 +59,7 @@ func newSite(cfg config.Config, log *slog.Logger) *site {
 		fixed:   web.Status{Store: kept, Started: now, Waiting: -1},
 		role:    web.Opening,
 		since:   now,
-		model:   web.Model{Name: cfg.Model.Name},
+		model:   web.Model{Name: cfg.DefaultModel().Model},
 	}
 	if cfg.HTTP.Addr != "" {
 		s.web = web.New(web.Options{

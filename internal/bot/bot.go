@@ -4,6 +4,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
 	"wabot/internal/mask"
+	"wabot/internal/model"
 )
 
 // Model completes a prompt. Its errors are *llm.Error.
@@ -45,10 +47,15 @@ type Turns interface {
 // Options are what a Bot needs. All are required but Instructions and History.
 type Options struct {
 	Rules Rules
-	Model Model
-	Turns Turns
-	WA    Messenger
-	// Instructions are the system prompt.
+	// Model completes prompts, by Prompt.Model, the name of one of Models.
+	Model  Model
+	Models *model.Catalog
+	// Painter and Uploader make the pictures of the models that draw; nil where none of Models does.
+	Painter  Painter
+	Uploader Uploader
+	Turns    Turns
+	WA       Messenger
+	// Instructions are the system prompt of the models that have none of their own.
 	Instructions string
 	// History is how many past turns the model is given.
 	History int
@@ -60,10 +67,13 @@ type Bot struct {
 	Options
 	mu      sync.Mutex
 	refused map[string]bool
+	drawn   map[string]drawing // by message
 }
 
 // New returns a bot.
-func New(o Options) *Bot { return &Bot{Options: o, refused: map[string]bool{}} }
+func New(o Options) *Bot {
+	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}}
+}
 
 // partLimit is the length, in characters, that a message is split at. WhatsApp takes 65,536, but shows
 // "read more" long before.
@@ -100,19 +110,49 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	b.WA.MarkRead(ctx, t.Messages)
 	defer b.WA.Typing(ctx, t.Chat)()
 	begin := time.Now()
-	text, failure, err := b.text(ctx, t)
-	if err != nil {
-		return err
-	}
-	r := chat.Reply{Failure: failure}
-	for i, part := range parts(text) {
-		r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: part, Quote: i == 0 && t.Last().Group})
+	var r chat.Reply
+	for i, part := range b.split(*t) {
+		// What has been made so far must not be lost with the turn's time.
+		if end, ok := ctx.Deadline(); i > 0 && ok && time.Until(end) < time.Since(begin) {
+			r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: noTimeForAll})
+			break
+		}
+		said, failure, err := b.answer(ctx, &part)
+		if err != nil {
+			return err
+		}
+		r.Failure = cmp.Or(r.Failure, failure)
+		for i, p := range said {
+			p.ID, p.Quote = b.WA.NewID(), i == 0 && t.Last().Group
+			r.Parts = append(r.Parts, p)
+		}
 	}
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
 	}
+	b.forgetDrawings(t)
 	b.Log.Debug("reply saved", "chat", mask.JID(t.Chat), "parts", len(r.Parts), "took", time.Since(begin).Round(time.Millisecond))
 	return nil
+}
+
+// answer returns what to answer, in parts that have no ID yet: a picture of a model that draws, or text.
+func (b *Bot) answer(ctx context.Context, t *chat.Turn) (said []chat.Part, failure string, err error) {
+	var text string
+	if to, _, _ := b.Models.Pick(t.Messages[0].Text); to.Draws() && !b.bare(t) {
+		var p *chat.Part
+		if p, text, failure, err = b.draw(ctx, t, to); p != nil {
+			return []chat.Part{*p}, "", nil
+		}
+	} else {
+		text, failure, err = b.text(ctx, t)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	for _, part := range parts(text) {
+		said = append(said, chat.Part{Text: part})
+	}
+	return said, failure, nil
 }
 
 // text returns what to answer. A failure of the model is answered too, in a sentence; its
@@ -135,7 +175,8 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 		return b.apology(ctx, t, err)
 	}
 	if text := strings.TrimSpace(format.Markdown(c.Text)); text != "" {
-		return text, "", nil
+		by, _ := b.Models.Named(c.By)
+		return by.WithIcon(text), "", nil
 	}
 	return sorry[llm.BadAnswer], "the model's answer is empty", nil
 }
@@ -173,6 +214,9 @@ var sorry = map[llm.Kind]string{
 	llm.Filtered:     "Sorry, I may not answer that: it goes against the content rules of my language model.",
 	llm.TooLong:      "Sorry, that is too long for me. Please send a shorter message.",
 }
+
+// noTimeForAll is said where one turn asks several models for more than there is time for.
+const noTimeForAll = "That is more than I can do at once. Please send again what I have not answered."
 
 // gaveUp is said in a chat whose turn failed for a reason that is not the model's.
 const gaveUp = "Sorry, I could not answer your last message. Please send it again."

@@ -12,6 +12,7 @@ import (
 
 	"wabot/internal/chat"
 	"wabot/internal/llm"
+	"wabot/internal/model"
 )
 
 // world is everything around a bot, as a fake. It logs what is done, in order.
@@ -19,7 +20,8 @@ type world struct {
 	t       *testing.T
 	did     []string
 	history []chat.Exchange
-	prompt  llm.Prompt
+	prompt  llm.Prompt // the last
+	asked   []string   // the model of each prompt
 	answer  llm.Completion
 	fail    map[string]error // by what is done
 	ids     int
@@ -32,8 +34,16 @@ func (w *world) do(format string, args ...any) error {
 }
 
 func (w *world) Complete(_ context.Context, p llm.Prompt) (llm.Completion, error) {
-	w.prompt = p
+	w.prompt, w.asked = p, append(w.asked, p.Model)
 	return w.answer, w.do("complete")
+}
+
+func (w *world) Image(_ context.Context, name, description string) (llm.Media, string, error) {
+	return llm.Media{Data: []byte("picture")}, name, w.do("draw %q by %s", description, name)
+}
+
+func (w *world) Upload(_ context.Context, picture []byte) (*chat.Picture, error) {
+	return &chat.Picture{Path: string(picture)}, w.do("upload")
 }
 
 func (w *world) History(_ context.Context, chatJID string, n int) ([]chat.Exchange, error) {
@@ -77,7 +87,11 @@ func (w *world) MarkRead(_ context.Context, messages []chat.Message) { w.do("rea
 
 func newWorld(t *testing.T) (*world, *Bot) {
 	w := &world{t: t, answer: llm.Completion{Text: "The **answer**"}, fail: map[string]error{}}
-	return w, New(Options{Rules: Rules{Prefix: "!ai"}, Model: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, Log: slog.New(slog.DiscardHandler)})
+	models := model.New(model.Options{Default: "openai", Models: []model.Model{
+		{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini", Icon: "✨", Instructions: "Be brief."},
+		{Name: "dalle", Prefix: "!dalle", Icon: "🎨", Painter: new(llm.Client)},
+	}})
+	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, Log: slog.New(slog.DiscardHandler)})
 }
 
 func turn(messages ...chat.Message) chat.Turn {

@@ -3,11 +3,10 @@ package bot
 import (
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"wabot/internal/chat"
 	"wabot/internal/mask"
+	"wabot/internal/model"
 )
 
 // Rules say who is answered, and when.
@@ -15,8 +14,9 @@ type Rules struct {
 	// Allow are those who get answers besides the account's own chat: phone numbers in
 	// digits, LIDs (…@lid), groups (…@g.us), or "*" for everyone.
 	Allow []string
-	// Prefix begins the messages meant for the bot, in any case of letters.
-	Prefix string
+	// Prefix begins the messages meant for the bot, in any case of letters, and so does each of Prefixes.
+	Prefix   string
+	Prefixes []string
 	// Everything makes every message of those allowed one meant for the bot. The account's
 	// own messages in other chats still need the prefix.
 	Everything bool
@@ -35,7 +35,7 @@ const (
 
 // judge applies the rules to a message.
 func (r Rules) judge(m chat.Message) verdict {
-	_, prefixed := cutPrefix(m.Text, r.Prefix)
+	_, prefixed := r.cut(m.Text)
 	switch {
 	case m.Own:
 		return answer
@@ -80,7 +80,7 @@ func (b *Bot) Admit(m chat.Message) bool {
 	switch v {
 	case stranger:
 	case strangeGroup:
-		if r := (Rules{Allow: []string{"*"}, Prefix: b.Rules.Prefix}); r.judge(m) != answer {
+		if r := (Rules{Allow: []string{"*"}, Prefix: b.Rules.Prefix, Prefixes: b.Rules.Prefixes}); r.judge(m) != answer {
 			return false
 		}
 		who = m.Chat
@@ -127,18 +127,8 @@ func (b *Bot) firstRefusal(who string) bool {
 	return true
 }
 
-// cutPrefix returns text without prefix, in any case of letters, if it begins with it as a word.
-func cutPrefix(text, prefix string) (rest string, ok bool) {
-	text = strings.TrimLeftFunc(text, unicode.IsSpace)
-	want := prefix
-	for want != "" {
-		a, n := utf8.DecodeRuneInString(text)
-		p, k := utf8.DecodeRuneInString(want)
-		if n == 0 || unicode.ToLower(a) != unicode.ToLower(p) {
-			return "", false
-		}
-		text, want = text[n:], want[k:]
-	}
-	rest = strings.TrimLeftFunc(text, unicode.IsSpace)
-	return rest, prefix != "" && (rest == "" || len(rest) < len(text))
+// cut returns text without the prefix that it begins with, in any case of letters and as a word.
+func (r Rules) cut(text string) (rest string, ok bool) {
+	_, rest, ok = model.Cut(text, append([]string{r.Prefix}, r.Prefixes...)...)
+	return rest, ok
 }

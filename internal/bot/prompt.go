@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode"
@@ -11,8 +12,9 @@ import (
 
 // prompt makes the prompt of a turn: the instructions, the history, the messages.
 func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
-	var p llm.Prompt
-	instructions := b.Instructions
+	m, _, _ := b.Models.Pick(t.Messages[0].Text)
+	p := llm.Prompt{Model: m.Name}
+	instructions := cmp.Or(m.Instructions, b.Instructions)
 	if t.Last().Group {
 		instructions = strings.TrimSpace(instructions + "\n\nThis is a group chat: each message begins with the name its author goes by.")
 	}
@@ -29,7 +31,11 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 		}
 		var said []string
 		for _, part := range e.Reply.Parts {
-			said = append(said, part.Text)
+			text := b.Models.WithoutIcon(part.Text)
+			if part.Picture != nil {
+				text = "[You sent a picture of:] " + text
+			}
+			said = append(said, text)
 		}
 		p.Messages = append(p.Messages, llm.Message{Role: llm.Assistant, Text: strings.Join(said, "\n\n")})
 	}
@@ -87,7 +93,7 @@ func (b *Bot) ask(m chat.Message) llm.Message {
 
 // question is a message's text without the prefix.
 func (b *Bot) question(m chat.Message) string {
-	if rest, ok := cutPrefix(m.Text, b.Rules.Prefix); ok {
+	if rest, ok := b.Rules.cut(m.Text); ok {
 		return rest
 	}
 	return m.Text
@@ -118,19 +124,57 @@ func author(m chat.Message) string {
 
 // command answers what needs no model: the prefix alone, and a call for help.
 func (b *Bot) command(t *chat.Turn) (text string, ok bool) {
-	for _, m := range t.Messages {
-		question := strings.TrimSpace(b.question(m))
-		bare := question == "" && m.Kind == chat.Text && (m.Quoted == nil || m.Quoted.Text == "")
-		if !bare && !strings.EqualFold(question, "!help") {
-			return "", false
-		}
+	if !b.bare(t) {
+		return "", false
 	}
 	return b.help(t.Last()), true
 }
 
-// help says how to talk to the bot, as the rules have it for this chat.
+// bare reports whether all messages are the prefix alone, or a call for help.
+func (b *Bot) bare(t *chat.Turn) bool {
+	for _, m := range t.Messages {
+		question := strings.TrimSpace(b.question(m))
+		bare := question == "" && m.Kind == chat.Text && (m.Quoted == nil || m.Quoted.Text == "")
+		if !bare && !strings.EqualFold(question, "!help") {
+			return false
+		}
+	}
+	return true
+}
+
+// example is a question, picture what may be drawn.
+const (
+	example = "what is a quasar?"
+	picture = "a lighthouse in a storm"
+)
+
+// help says how to talk to the bot, as the rules have it for this chat, or to the model whose prefix m is.
 func (b *Bot) help(m chat.Message) string {
-	example := "what is a quasar?"
+	if to, _, ok := b.Models.Pick(m.Text); ok && to.Prefix != b.Rules.Prefix {
+		if to.Draws() {
+			return fmt.Sprintf("I draw as *%s* what follows *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, picture)
+		}
+		return fmt.Sprintf("I answer as *%s* what begins with *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, example)
+	}
+	return b.howTo(m) + b.others()
+}
+
+// others names the models that have a prefix beside the usual one.
+func (b *Bot) others() string {
+	var s strings.Builder
+	for _, m := range b.Models.Models() {
+		switch {
+		case m.Prefix == b.Rules.Prefix:
+		case m.Draws():
+			fmt.Fprintf(&s, "\n*%s* draws a picture by %s.", m.Prefix, m.Name)
+		default:
+			fmt.Fprintf(&s, "\n*%s* asks %s.", m.Prefix, m.Name)
+		}
+	}
+	return s.String()
+}
+
+func (b *Bot) howTo(m chat.Message) string {
 	switch {
 	case m.Own:
 		return fmt.Sprintf("I am an AI assistant. Write to me here as you would to a person, for example: _%s_\nIn other chats begin with *%s*.", example, b.Rules.Prefix)

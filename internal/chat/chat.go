@@ -99,12 +99,30 @@ type Reply struct {
 type Part struct {
 	// ID is the message ID chosen before the first try to send, so that a resend is the
 	// same message.
-	ID   string `json:"id"`
-	Text string `json:"text"`
+	ID string `json:"id"`
+	// Text is the text, or the caption of Picture.
+	Text    string   `json:"text"`
+	Picture *Picture `json:"picture,omitempty"`
 	// Quote is set where the part quotes the turn's last message.
 	Quote bool `json:"quote,omitempty"`
 	// Sent is set once WhatsApp's server has taken the part.
 	Sent bool `json:"sent,omitempty"`
+}
+
+// Picture is one that waits, encrypted, on WhatsApp's media server: what a message needs to show it.
+type Picture struct {
+	MIME   string `json:"mime"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+	// Thumbnail is a small JPEG that is shown until the picture is there; it may be missing.
+	Thumbnail []byte `json:"thumbnail,omitempty"`
+	URL       string `json:"url"`
+	Path      string `json:"path"`
+	// Key opens the picture. SHA256 and Size, in bytes, are of the picture itself, EncSHA256 of what the server has.
+	Key       []byte `json:"key"`
+	SHA256    []byte `json:"sha256"`
+	EncSHA256 []byte `json:"enc_sha256"`
+	Size      uint64 `json:"size"`
 }
 
 // Exchange is a finished turn, as history.

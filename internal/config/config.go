@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -20,6 +21,11 @@ import (
 
 // Config is every setting, checked.
 type Config struct {
+	// Models are all that are on, those of MODELS_FILE too. Their names differ, and their prefixes.
+	Models []Entry
+	// The services beside OpenAI's chat; the last three draw.
+	Gemini, Ollama, DALLE, Flux, Stability Provider
+
 	Model    Model
 	Access   Access
 	WhatsApp WhatsApp
@@ -30,8 +36,13 @@ type Config struct {
 	Log    Log
 }
 
-// Model is the language model that answers, and when it is asked.
+// Model is OpenAI's model, or one with its protocol, and what holds for all models.
 type Model struct {
+	Enabled bool
+	// Icon stands before its answers; empty for none.
+	Icon string
+	// Default names the entry of Models that answers what begins with no prefix. File is MODELS_FILE.
+	Default, File string
 	// APIKey may be unset where BaseURL is not OpenAI's.
 	APIKey Secret
 	// BaseURL is an http or https URL without a slash at its end.
@@ -47,6 +58,17 @@ type Model struct {
 	// Timeout bounds one answer, IdleTimeout the silence within one. Both are positive.
 	Timeout     time.Duration
 	IdleTimeout time.Duration
+}
+
+// Provider is a service other than OpenAI that has settings of its own.
+type Provider struct {
+	Enabled bool
+	Key     Secret
+	// BaseURL is an http or https URL without a slash at its end.
+	BaseURL            string
+	Name, Prefix, Icon string
+	// Size is that of pictures, such as 1024x1024, or empty; only DALLE's has one.
+	Size string
 }
 
 // Access is who may talk to the bot.
@@ -118,8 +140,8 @@ func Load(getenv func(string) string, path string) (Config, []string, error) {
 		return Config{}, nil, fmt.Errorf("%s:%w", path, err)
 	}
 	env := layered(getenv, file)
-	c, err := Read(env)
-	return c, append(unknown(path, file), unwise(env)...), err
+	c, keys, err := readAll(env)
+	return c, slices.Concat(unknown(path, file, keys), unwise(env), c.idle(env)), err
 }
 
 // unwise warns of values that work.
@@ -138,15 +160,15 @@ func unwise(getenv func(string) string) (warnings []string) {
 	return warnings
 }
 
-// layered looks an option up in the file only where getenv has none of its names.
+// layered looks an option up in the file only where getenv has none of its names. What is no option may be
+// the key of a model in MODELS_FILE.
 func layered(getenv func(string) string, file map[string]string) func(string) string {
-	inFile := map[string]string{}
+	inFile := maps.Clone(file)
 	for o := range all() {
 		if slices.ContainsFunc(o.sources(), func(name string) bool { return trim(getenv(name)) != "" }) {
-			continue
-		}
-		for _, name := range o.sources() {
-			inFile[name] = file[name]
+			for _, name := range o.sources() {
+				delete(inFile, name)
+			}
 		}
 	}
 	return func(name string) string {
@@ -161,6 +183,12 @@ func layered(getenv func(string) string, file map[string]string) func(string) st
 // files that NAME_FILE names. What is empty counts as unset. The error joins every problem
 // found; its text has one line for each, which names the setting.
 func Read(getenv func(string) string) (Config, error) {
+	c, _, err := readAll(getenv)
+	return c, err
+}
+
+// readAll is Read, and names the variables that models of MODELS_FILE have their keys in.
+func readAll(getenv func(string) string) (Config, []string, error) {
 	var c Config
 	var problems []error
 	var unset []option
@@ -189,10 +217,11 @@ func Read(getenv func(string) string) (Config, error) {
 			problems = append(problems, fmt.Errorf("%s: not set; %s", o.name, why))
 		}
 	}
-	if len(problems) > 0 {
-		return Config{}, errors.Join(problems...)
+	keys, wrong := c.assemble(getenv, len(problems) == 0)
+	if problems = append(problems, wrong...); len(problems) > 0 {
+		return Config{}, keys, errors.Join(problems...)
 	}
-	return c, nil
+	return c, keys, nil
 }
 
 // lookup finds the option's value and the name it is set under.
@@ -271,9 +300,9 @@ func parseLines(text string) (map[string]string, error) {
 	return vars, nil
 }
 
-// unknown warns of the names in the file that no option has.
-func unknown(path string, file map[string]string) []string {
-	var names []string
+// unknown warns of the names in the file that no option has, and that are not among keys.
+func unknown(path string, file map[string]string, keys []string) []string {
+	names := slices.Clone(keys)
 	for o := range all() {
 		names = append(names, o.sources()...)
 	}
@@ -295,8 +324,10 @@ func unknown(path string, file map[string]string) []string {
 }
 
 // nearest finds the name that a typo stands for, or "".
-func nearest(typo string, names []string) string {
-	typo = strings.ToUpper(typo)
+func nearest(typo string, names []string) string { return nearestOf(strings.ToUpper(typo), names) }
+
+// nearestOf is nearest in the same case of letters.
+func nearestOf(typo string, names []string) string {
 	best, least := "", min(3, len(typo)/3+1)
 	for _, name := range names {
 		if d := distance(typo, name); d < least {

@@ -54,16 +54,24 @@ func TestDefaults(t *testing.T) {
 	if c.Model.APIKey.Reveal() != "sk-1" || c.Model.Instructions == "" {
 		t.Errorf("got %+v", c.Model)
 	}
+	key := c.Model.APIKey
 	c.Model.APIKey, c.Model.Instructions = Secret{}, ""
 	want := Config{
 		Model: Model{
+			Enabled: true, Default: "openai",
 			BaseURL: "https://api.openai.com/v1", Name: "gpt-4o-mini", Prefix: "!ai", PrefixEnabled: true,
 			History: 20, Timeout: 5 * time.Minute, IdleTimeout: time.Minute,
 		},
-		WhatsApp: WhatsApp{DeviceName: "wabot"},
-		Store:    Store{MongoWait: time.Minute, SessionDir: "./session"},
-		HTTP:     HTTP{Addr: "127.0.0.1:3000"},
-		Log:      Log{Level: slog.LevelInfo, Format: LogAuto},
+		Gemini:    Provider{BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai", Name: "gemini-flash-latest", Prefix: "!gemini"},
+		Ollama:    Provider{BaseURL: "http://localhost:11434/v1", Name: "deepseek-r1:1.5b", Prefix: "!ollama"},
+		DALLE:     Provider{BaseURL: "https://api.openai.com/v1", Name: "gpt-image-1", Prefix: "!dalle"},
+		Flux:      Provider{BaseURL: "https://router.huggingface.co/hf-inference", Name: "black-forest-labs/FLUX.1-schnell", Prefix: "!flux"},
+		Stability: Provider{BaseURL: "https://api.stability.ai", Name: "core", Prefix: "!stability"},
+		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini"}},
+		WhatsApp:  WhatsApp{DeviceName: "wabot"},
+		Store:     Store{MongoWait: time.Minute, SessionDir: "./session"},
+		HTTP:      HTTP{Addr: "127.0.0.1:3000"},
+		Log:       Log{Level: slog.LevelInfo, Format: LogAuto},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -279,14 +287,14 @@ func TestBrokenLine(t *testing.T) {
 
 func TestUnknownNames(t *testing.T) {
 	t.Parallel()
-	path := write(t, ".env", "OPENAI_MODLE=x\nGEMINI_PREFIX=!gemini\nmongo_url=mongodb://canary\nALOW=*\nHISTORY=1\nMONGO_URL_FILE=\n")
+	path := write(t, ".env", "OPENAI_MODLE=x\nDALLE_USE_3=True\nmongo_url=mongodb://canary\nALOW=*\nHISTORY=1\nMONGO_URL_FILE=\n")
 	_, warnings, err := Load(with().get, path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		path + ": ALOW is not a setting of wabot and does nothing; did you mean ALLOW?",
-		path + ": GEMINI_PREFIX is not a setting of wabot and does nothing: " + geminiBecame,
+		path + ": DALLE_USE_3 is not a setting of wabot and does nothing: DALLE_MODEL names the model; DALL-E 2 and 3 are no longer offered",
 		path + ": OPENAI_MODLE is not a setting of wabot and does nothing; did you mean OPENAI_MODEL?",
 		path + ": mongo_url is not a setting of wabot and does nothing; did you mean MONGO_URL?",
 	}

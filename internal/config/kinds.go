@@ -82,7 +82,8 @@ func apiKey(at func(*Config) *Secret) func(*Config, string) error {
 	}
 }
 
-func baseURL(at func(*Config) *string) func(*Config, string) error {
+// baseURL takes the address of an API such as like.
+func baseURL(like string, at func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		u, err := url.Parse(value)
 		// A URL can carry a password, in more places than can be told apart in a broken one.
@@ -92,13 +93,25 @@ func baseURL(at func(*Config) *string) func(*Config, string) error {
 		}
 		switch {
 		case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-			return fmt.Errorf("%s is not an http or https URL; write it like %s", shown, openAI)
+			return fmt.Errorf("%s is not an http or https URL; write it like %s", shown, like)
 		case u.User != nil, u.RawQuery != "", u.Fragment != "":
-			return fmt.Errorf("%s has more than host and path; write it like %s, and the key into OPENAI_API_KEY", shown, openAI)
+			return fmt.Errorf("%s has more than host and path; write it like %s, and the key into its own setting", shown, like)
 		case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/completions"):
-			return fmt.Errorf("%s is the address of one call; leave out what follows /v1, like %s", shown, openAI)
+			return fmt.Errorf("%s is the address of one call; leave out what follows /v1, like %s", shown, like)
 		}
 		*at(c) = strings.TrimRight(value, "/")
+		return nil
+	}
+}
+
+var widthByHeight = regexp.MustCompile(`^[1-9][0-9]{1,3}x[1-9][0-9]{1,3}$`)
+
+func pictureSize(at func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		if value = strings.ToLower(value); !widthByHeight.MatchString(value) {
+			return fmt.Errorf("%q is not the size of a picture; write it like 1024x1024", value)
+		}
+		*at(c) = value
 		return nil
 	}
 }

@@ -8,24 +8,11 @@ type nodeName struct{ name, became string }
 
 // nodeNames are the Node bot's names that do nothing here. Its others are settings of wabot too.
 var nodeNames = []nodeName{
-	{"OPENAI_ENABLED", "the model is always on"},
-	{"OPENAI_ICON_PREFIX", "answers come without an icon before them"},
-	{"API_KEY_GEMINI", geminiBecame},
-	{"GEMINI_", geminiBecame},
-	{"OLLAMA_", "wabot asks one model; for Ollama set OPENAI_BASE_URL=http://localhost:11434/v1 and OPENAI_MODEL"},
-	{"API_KEY_HF", imagesBecame},
-	{"HF_", imagesBecame},
-	{"DALLE_", imagesBecame},
-	{"API_KEY_STABILITY", imagesBecame},
-	{"STABILITY_", imagesBecame},
+	{"DALLE_USE_3", "DALLE_MODEL names the model; DALL-E 2 and 3 are no longer offered"},
+	{"API_KEY_DREAMSTUDIO", "DreamStudio has become Stability: API_KEY_STABILITY"},
 	{"PROCESSING", "wabot shows that it is typing, and sends no message that it is at work"},
 	{"IGNORE_SELF_MESSAGES", "your own messages are answered in the chat with yourself, elsewhere only with the prefix; the bot never answers itself"},
 }
-
-const (
-	geminiBecame = "wabot asks one model; for Gemini set OPENAI_BASE_URL=https://generativelanguage.googleapis.com/v1beta/openai, its key as OPENAI_API_KEY and its model as OPENAI_MODEL"
-	imagesBecame = "wabot does not make images"
-)
 
 // became says what became of a name of the Node bot's, or is empty.
 func became(name string) string {

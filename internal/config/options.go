@@ -1,10 +1,12 @@
 package config
 
 import (
+	"fmt"
 	"iter"
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -57,7 +59,89 @@ func all() iter.Seq[option] {
 	}
 }
 
-const openAI = "https://api.openai.com/v1"
+const (
+	openAI = "https://api.openai.com/v1"
+	gemini = "https://generativelanguage.googleapis.com/v1beta/openai"
+	ollama = "http://localhost:11434/v1"
+)
+
+// provider is what the settings of a service are declared from.
+type provider struct {
+	name  string   // in sentences
+	begin string   // of its settings' names
+	keys  []string // the names of its key
+	// The defaults.
+	base, model, prefix string
+	api                 string // what is at the base
+	getKey              string // how to get a key; empty where it needs none
+	at                  func(*Config) *Provider
+}
+
+// options are the settings of a service.
+func (p provider) options() []option {
+	at, means := p.at, "The key of "+p.name+"'s API."
+	switch {
+	case p.begin == "DALLE":
+		means = "The key of OpenAI's API for pictures. Without it OPENAI_API_KEY is used, where DALLE_BASE_URL is the same as OPENAI_BASE_URL."
+	case p.getKey == "":
+		means += " Needed only where a server asks for one."
+	}
+	return []option{
+		{
+			name: p.begin + "_ENABLED", def: "False",
+			means: "True answers by " + p.name + " what begins with " + p.begin + "_PREFIX.",
+			read:  boolean(func(c *Config) *bool { return &at(c).Enabled }),
+		},
+		{
+			name: p.keys[0], aliases: p.keys[1:], secret: true, example: "the-key",
+			means: means,
+			read:  apiKey(func(c *Config) *Secret { return &at(c).Key }),
+			needed: func(c Config) string {
+				own := *at(&c)
+				if !own.Enabled || !needsKey(own.BaseURL) || p.begin == "DALLE" && c.pictureKey().Reveal() != "" {
+					return ""
+				}
+				return fmt.Sprintf("%s_ENABLED is True: %s, or set %s_ENABLED=False", p.begin, p.getKey, p.begin)
+			},
+		},
+		{
+			name: p.begin + "_BASE_URL", def: p.base,
+			means: "Where " + p.name + "'s " + p.api + " is.",
+			read:  baseURL(p.base, func(c *Config) *string { return &at(c).BaseURL }),
+		},
+		{
+			name: p.begin + "_MODEL", def: p.model,
+			means: "The model's name, as its service calls it.",
+			read:  text(func(c *Config) *string { return &at(c).Name }),
+		},
+		{
+			name: p.begin + "_PREFIX", def: p.prefix,
+			means: "What a message to it begins with.",
+			read:  text(func(c *Config) *string { return &at(c).Prefix }),
+		},
+		{
+			name: p.begin + "_ICON_PREFIX", example: "✨",
+			means: "What stands before each of its answers.",
+			read:  text(func(c *Config) *string { return &at(c).Icon }),
+		},
+	}
+}
+
+// pictureKey is the key for OpenAI's pictures.
+func (c *Config) pictureKey() Secret {
+	if c.DALLE.Key.Reveal() == "" && c.DALLE.BaseURL == c.Model.BaseURL {
+		return c.Model.APIKey
+	}
+	return c.DALLE.Key
+}
+
+// needsKey reports whether an API is one that answers nobody without a key.
+func needsKey(baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	return err == nil && slices.Contains([]string{
+		"api.openai.com", "generativelanguage.googleapis.com", "router.huggingface.co", "api.stability.ai",
+	}, u.Hostname())
+}
 
 // sections declares every option. What an operator must set comes first.
 var sections = []section{
@@ -67,16 +151,16 @@ var sections = []section{
 			means: "The key of your model's API, from https://platform.openai.com/api-keys. Needed unless OPENAI_BASE_URL names a service that asks for none.",
 			read:  apiKey(func(c *Config) *Secret { return &c.Model.APIKey }),
 			needed: func(c Config) string {
-				if u, err := url.Parse(c.Model.BaseURL); err != nil || u.Hostname() != "api.openai.com" {
+				if !c.Model.Enabled || !needsKey(c.Model.BaseURL) {
 					return ""
 				}
-				return "get a key at https://platform.openai.com/api-keys, or set OPENAI_BASE_URL to a service that needs none"
+				return "get a key at https://platform.openai.com/api-keys, or set OPENAI_BASE_URL to a service that needs none, or OPENAI_ENABLED=False where another model answers"
 			},
 		},
 		{
 			name: "OPENAI_BASE_URL", def: openAI,
 			means: "Where the model's API is. Any service that speaks OpenAI's API will do, for example http://localhost:11434/v1 for Ollama.",
-			read:  baseURL(func(c *Config) *string { return &c.Model.BaseURL }),
+			read:  baseURL(openAI, func(c *Config) *string { return &c.Model.BaseURL }),
 		},
 		{
 			name: "OPENAI_MODEL", def: "gpt-4o-mini",
@@ -87,6 +171,16 @@ var sections = []section{
 			name: "OPENAI_PREFIX", def: "!ai",
 			means: "What a message begins with to be answered: \"!ai what is a quasar?\".",
 			read:  text(func(c *Config) *string { return &c.Model.Prefix }),
+		},
+		{
+			name: "OPENAI_ENABLED", def: "True",
+			means: "False leaves answering to the other models.",
+			read:  boolean(func(c *Config) *bool { return &c.Model.Enabled }),
+		},
+		{
+			name: "OPENAI_ICON_PREFIX", example: "🔮",
+			means: "What stands before each answer of this model.",
+			read:  text(func(c *Config) *string { return &c.Model.Icon }),
 		},
 		{
 			name: "PREFIX_ENABLED", def: "True",
@@ -115,6 +209,38 @@ var sections = []section{
 			read:  duration(func(c *Config) *time.Duration { return &c.Model.IdleTimeout }),
 		},
 	}},
+	{"More models, each with a prefix of its own", slices.Concat([]option{
+		{
+			name: "DEFAULT_MODEL", example: "openai",
+			means: "The model that answers what begins with no prefix: openai, gemini, ollama, or a name from MODELS_FILE. Without it, the first of them that is on.",
+			read:  text(func(c *Config) *string { return &c.Model.Default }),
+		},
+		{
+			name: "MODELS_FILE", example: "models.yaml",
+			means: "A YAML file with any number of further models; the README describes it.",
+			read:  text(func(c *Config) *string { return &c.Model.File }),
+		},
+	}, provider{
+		name: "Gemini", begin: "GEMINI", keys: []string{"API_KEY_GEMINI", "GEMINI_API_KEY"}, base: gemini, api: "OpenAI-compatible API", model: "gemini-flash-latest",
+		prefix: "!gemini", getKey: "get a key at https://aistudio.google.com/apikey", at: func(c *Config) *Provider { return &c.Gemini },
+	}.options(), provider{
+		name: "Ollama", begin: "OLLAMA", keys: []string{"OLLAMA_API_KEY"}, base: ollama, api: "OpenAI-compatible API", model: "deepseek-r1:1.5b",
+		prefix: "!ollama", at: func(c *Config) *Provider { return &c.Ollama },
+	}.options())},
+	{"Pictures: models that draw what follows their prefix", slices.Concat(provider{
+		name: "OpenAI", begin: "DALLE", keys: []string{"API_KEY_OPENAI_DALLE"}, base: openAI, api: "API", model: "gpt-image-1",
+		prefix: "!dalle", getKey: "set OPENAI_API_KEY, or API_KEY_OPENAI_DALLE where pictures have a key of their own", at: func(c *Config) *Provider { return &c.DALLE },
+	}.options(), []option{{
+		name: "DALLE_SIZE", example: "1024x1024",
+		means: "How large OpenAI's pictures are, width x height, as far as the model has that size.",
+		read:  pictureSize(func(c *Config) *string { return &c.DALLE.Size }),
+	}}, provider{
+		name: "FLUX at Hugging Face", begin: "HF", keys: []string{"API_KEY_HF", "HF_TOKEN"}, base: "https://router.huggingface.co/hf-inference", api: "inference API",
+		model: "black-forest-labs/FLUX.1-schnell", prefix: "!flux", getKey: "get a token at https://huggingface.co/settings/tokens", at: func(c *Config) *Provider { return &c.Flux },
+	}.options(), provider{
+		name: "Stability", begin: "STABILITY", keys: []string{"API_KEY_STABILITY", "STABILITY_API_KEY"}, base: "https://api.stability.ai", api: "API", model: "core",
+		prefix: "!stability", getKey: "get a key at https://platform.stability.ai/account/keys", at: func(c *Config) *Provider { return &c.Stability },
+	}.options())},
 	{"Who may talk to the bot", []option{
 		{
 			name: "ALLOW", example: "+1 202 555 0143, 120363041234567890@g.us",

@@ -123,16 +123,23 @@ type complaint struct {
 	retry              time.Duration
 }
 
-// complaintOf reads an error's body in the forms that are about: OpenAI's object, Gemini's list of one, and
-// a bare text under "error", "message" or "detail".
+// complaintOf reads an error's body in the forms that are about: OpenAI's object, Gemini's list of one, Stability's
+// name with a list, and a bare text under "error", "message" or "detail".
 func complaintOf(b []byte) (c complaint) {
 	var list []json.RawMessage
 	if json.Unmarshal(b, &list) == nil && len(list) > 0 {
 		b = list[0]
 	}
-	var outer struct{ Error, Message, Detail json.RawMessage }
+	var outer struct {
+		Error, Message, Detail json.RawMessage
+		Name                   string
+		Errors                 []string
+	}
 	if json.Unmarshal(b, &outer) != nil {
 		return c
+	}
+	if len(outer.Errors) > 0 {
+		return complaint{code: outer.Name, message: outer.Errors[0]}
 	}
 	for _, raw := range []json.RawMessage{outer.Error, outer.Message, outer.Detail} {
 		var inner struct {
@@ -228,7 +235,7 @@ func (t *try) complain(status int, c complaint) *Error {
 		e.Kind = Quota
 	case is("invalid_api_key", "API_KEY_INVALID", "authentication_error") || rejected && says("api key not valid", "incorrect api key", "missing authentication"):
 		e.Kind = Auth
-	case is("content_filter", "content_policy_violation", "moderation_blocked", "ResponsibleAIPolicyViolation"):
+	case is("content_filter", "content_policy_violation", "content_moderation", "moderation_blocked", "ResponsibleAIPolicyViolation"):
 		e.Kind = Filtered
 	case is("context_length_exceeded", "string_above_max_length") || status == http.StatusRequestEntityTooLarge ||
 		rejected && says("maximum context length", "context window", "exceeds the maximum number of tokens", "prompt is too long"):

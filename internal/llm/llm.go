@@ -33,6 +33,8 @@ type Options struct {
 	// Key is the API key; empty where the server needs none.
 	Key   string
 	Model string
+	// API is how Image asks; OpenAI's if empty.
+	API API
 
 	// HTTPClient is how to reach the server, http.DefaultClient if nil. Its redirects are not
 	// followed, and its Timeout should be zero: it would count the reading of a stream.
@@ -105,6 +107,8 @@ type Message struct {
 // Prompt is what a model is asked. Messages with neither text nor images are left out.
 type Prompt struct {
 	Messages []Message
+	// Model names the one to ask where there are several; a Client has one and does not look at it.
+	Model string
 	// MaxTokens bounds the answer, a model's hidden reasoning included; 0 leaves it to the server.
 	MaxTokens int
 	// Temperature is from 0 to 2; 0 leaves it to the server. It is not sent to models that refuse it.
@@ -121,6 +125,8 @@ type Completion struct {
 	Text string
 	// Model is the name that the server gives itself, or the one asked for.
 	Model string
+	// By is the name of the one that answered where there are several; empty from a Client.
+	By string
 	// PromptTokens and CompletionTokens are what the server counted; both 0 where it did not say.
 	PromptTokens, CompletionTokens int
 	Finish                         Finish

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	openai "github.com/sashabaranov/go-openai"
@@ -109,27 +110,27 @@ func soundKind(data []byte) string {
 	return ""
 }
 
-// Image draws what the description says; the client's model must be one for that, such as gpt-image-1. size is "1024x1024" or
-// alike, empty for the model's own. The errors are those of Complete.
-func (c *Client) Image(ctx context.Context, description, size string) (Media, error) {
+// openAIImage draws by OpenAI's protocol.
+func (c *Client) openAIImage(ctx context.Context, t *try, description, size string) ([]byte, error) {
 	req := openai.ImageRequest{Model: c.opts.Model, Prompt: description, Size: size, N: 1}
-	// OpenAI's GPT models send no links and refuse to be told.
-	if !strings.Contains(c.opts.Model, "gpt-image") && !strings.HasPrefix(c.opts.Model, "chatgpt-image") {
+	// OpenAI's GPT models send no links and refuse to be told, and they refuse the small sizes of the models before them.
+	if strings.Contains(c.opts.Model, "gpt-image") || strings.HasPrefix(c.opts.Model, "chatgpt-image") {
+		if !slices.Contains([]string{"1024x1024", "1536x1024", "1024x1536", "auto"}, size) {
+			req.Size = ""
+		}
+	} else {
 		req.ResponseFormat = openai.CreateImageResponseFormatB64JSON
 	}
-	return call(ctx, c, "image", []string{description}, whole, func(ctx context.Context, t *try) (Media, error) {
-		got, err := c.api(t).CreateImage(ctx, req)
-		if err != nil {
-			return Media{}, err
-		}
-		if len(got.Data) == 0 || got.Data[0].B64JSON == "" {
-			return Media{}, &Error{Kind: BadAnswer, Err: errors.New("the answer has no picture in it (a link is not followed)")}
-		}
-		data, err := base64.StdEncoding.DecodeString(got.Data[0].B64JSON)
-		kind := http.DetectContentType(data)
-		if err != nil || !strings.HasPrefix(kind, "image/") {
-			return Media{}, &Error{Kind: BadAnswer, Err: errors.New("the answer is no picture of a known format")}
-		}
-		return Media{MIME: kind, Data: data}, nil
-	})
+	got, err := c.api(t).CreateImage(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if len(got.Data) == 0 || got.Data[0].B64JSON == "" {
+		return nil, &Error{Kind: BadAnswer, Err: errors.New("the answer has no picture in it (a link is not followed)")}
+	}
+	data, err := base64.StdEncoding.DecodeString(got.Data[0].B64JSON)
+	if err != nil {
+		return nil, &Error{Kind: BadAnswer, Err: errors.New("the answer is no picture of a known format")}
+	}
+	return data, nil
 }

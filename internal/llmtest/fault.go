@@ -40,6 +40,8 @@ const (
 // Fault is a failure on command.
 type Fault struct {
 	Kind Kind
+	// Model is whose requests fail; empty means all.
+	Model string
 	// Times is how many requests fail; 0 means all, until Fail is called again.
 	Times int
 	// RetryAfter is what the header of that name says, in whole seconds; 0 leaves it out. RetryDate

@@ -56,6 +56,28 @@ func readInput(r *http.Request) (Request, error) {
 	return req, nil
 }
 
+// readForm reads Stability's request.
+func readForm(r *http.Request) (Request, error) {
+	r.Body = http.MaxBytesReader(nil, r.Body, maxBody)
+	req := Request{Model: r.PathValue("model"), Input: r.FormValue("prompt"), Format: r.FormValue("output_format")}
+	if req.Input == "" {
+		return Request{}, errors.New("prompt: is required")
+	}
+	return req, nil
+}
+
+// readInputs reads Hugging Face's request.
+func readInputs(r *http.Request) (Request, error) {
+	var body struct{ Inputs string }
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&body); err != nil {
+		return Request{}, fmt.Errorf("read the request: %w", err)
+	}
+	if body.Inputs == "" {
+		return Request{}, errors.New("inputs: is required")
+	}
+	return Request{Model: r.PathValue("owner") + "/" + r.PathValue("model"), Input: body.Inputs}, nil
+}
+
 func readAudio(r *http.Request) (Request, error) {
 	r.Body = http.MaxBytesReader(nil, r.Body, maxBody)
 	file, header, err := r.FormFile("file")
@@ -108,8 +130,25 @@ func (s *Server) picture(o *reply, req Request) {
 		o.json(http.StatusOK, map[string]any{"created": 1, "data": []any{}})
 		return
 	}
+	o.json(http.StatusOK, map[string]any{"created": 1, "data": []any{
+		map[string]any{"b64_json": base64.StdEncoding.EncodeToString(Picture(req.Input))},
+	}})
+}
+
+// bare answers with the picture itself, as Stability and Hugging Face do.
+func (s *Server) bare(o *reply, req Request) {
+	o.w.Header().Set("Content-Type", "image/png")
+	if o.fault.Kind == Empty {
+		return
+	}
+	// The client may have gone, which is its own affair.
+	_, _ = o.w.Write(Picture(req.Input))
+}
+
+// Picture is the PNG that is drawn of a description.
+func Picture(description string) []byte {
 	h := fnv.New32a()
-	_, _ = io.WriteString(h, req.Input)
+	_, _ = io.WriteString(h, description)
 	sum := h.Sum32()
 	img := image.NewRGBA(image.Rect(0, 0, 64, 64))
 	draw.Draw(img, img.Bounds(), image.NewUniform(color.RGBA{byte(sum), byte(sum >> 8), byte(sum >> 16), 255}), image.Point{}, draw.Src)
@@ -117,9 +156,7 @@ func (s *Server) picture(o *reply, req Request) {
 	if err := png.Encode(&b, img); err != nil {
 		panic(err) // a buffer takes all
 	}
-	o.json(http.StatusOK, map[string]any{"created": 1, "data": []any{
-		map[string]any{"b64_json": base64.StdEncoding.EncodeToString(b.Bytes())},
-	}})
+	return b.Bytes()
 }
 
 // Speech is a voice message without a voice: a playable Ogg Opus file (RFC 7845) of silence, 300 milliseconds for

@@ -3,7 +3,8 @@
 // question with the same answer, keeps what it was asked, and fails on command.
 //
 // It knows /v1/chat/completions (streamed and whole), /v1/models, /v1/images/generations,
-// /v1/audio/transcriptions and /v1/audio/speech. It leaves out tools, several choices, log
+// /v1/audio/transcriptions and /v1/audio/speech, and of Stability's and Hugging Face's APIs, at the same port,
+// /v2beta/stable-image/generate/MODEL and /models/OWNER/MODEL. It leaves out tools, several choices, log
 // probabilities and embeddings; it counts words where a real server counts tokens; and it checks of
 // a request only what a real server would refuse for certain. Nothing waits for a time except what
 // a fault asks for, and a hanging answer ends with its client or with the server.
@@ -136,11 +137,14 @@ func (s *Server) Fail(f Fault) {
 	s.fault = f
 }
 
-// take is the fault for one request, counted.
-func (s *Server) take() Fault {
+// take is the fault for one request to a model, counted.
+func (s *Server) take(model string) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.fault
+	if f.Model != "" && f.Model != model {
+		return Fault{}
+	}
 	if f.Times > 0 {
 		s.fault.Times--
 		if s.fault.Times == 0 {
@@ -204,6 +208,8 @@ func (s *Server) mux() http.Handler {
 	handle("POST /v1/images/generations", readInput, s.picture)
 	handle("POST /v1/audio/transcriptions", readAudio, s.transcribe)
 	handle("POST /v1/audio/speech", readInput, s.speak)
+	handle("POST /v2beta/stable-image/generate/{model}", readForm, s.bare)
+	handle("POST /models/{owner}/{model}", readInputs, s.bare)
 	handle("GET /v1/models", readNothing, s.models)
 	return mux
 }
@@ -214,9 +220,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, read func(*http.R
 	defer cancel()
 	defer context.AfterFunc(s.quit, cancel)()
 
-	fault := s.take()
-	out := &reply{w: w, ctx: ctx, fault: fault}
 	req, err := read(r)
+	out := &reply{w: w, ctx: ctx, fault: s.take(req.Model)}
 	if err != nil {
 		out.fail(http.StatusBadRequest, "invalid_request_error", "", err.Error())
 		return

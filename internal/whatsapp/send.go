@@ -36,8 +36,12 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 		return fmt.Errorf("send to a chat with a bad address: %w", err)
 	}
 	for try := 1; ; try++ {
+		message := textMessage(p.Text, quote, me)
+		if p.Picture != nil {
+			message = imageMessage(p, quote)
+		}
 		sendCtx := device.Send(ctx)
-		_, err = wm.SendMessage(sendCtx, jid, textMessage(p.Text, quote, me), whatsmeow.SendRequestExtra{ID: p.ID})
+		_, err = wm.SendMessage(sendCtx, jid, message, whatsmeow.SendRequestExtra{ID: p.ID})
 		if err == nil {
 			err = device.SendErr(sendCtx)
 		}
@@ -70,13 +74,18 @@ func textMessage(text string, quote *chat.Message, me self) *waE2E.Message {
 		return &waE2E.Message{Conversation: proto.String(text)}
 	}
 	return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
-		Text: proto.String(text),
-		ContextInfo: &waE2E.ContextInfo{
-			StanzaID:      proto.String(quote.ID),
-			Participant:   proto.String(quote.Sender),
-			QuotedMessage: &waE2E.Message{Conversation: proto.String(quote.Text)},
-		},
+		Text:        proto.String(text),
+		ContextInfo: quoting(quote),
 	}}
+}
+
+// quoting is the part of a message that quotes another.
+func quoting(quote *chat.Message) *waE2E.ContextInfo {
+	return &waE2E.ContextInfo{
+		StanzaID:      proto.String(quote.ID),
+		Participant:   proto.String(quote.Sender),
+		QuotedMessage: &waE2E.Message{Conversation: proto.String(quote.Text)},
+	}
 }
 
 // Typing shows the bot as typing in a chat until stop is called.

@@ -1,0 +1,563 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Entry is one model that answers, complete.
+type Entry struct {
+	// Name is in lower case and unlike any other's; so is Prefix, in any case of letters.
+	Name, Prefix string
+	// BaseURL is an http or https URL without a slash at its end. Key may be unset.
+	BaseURL string
+	Key     Secret
+	// Model is the model's name as its service calls it.
+	Model string
+	Icon  string
+	// Draws is the protocol of a model that answers with pictures; empty for one that answers with text. Size is
+	// that of the pictures, or empty.
+	Draws Protocol
+	Size  string
+	// Instructions are empty for the common ones. InstructionsURL is where to fetch them instead, or empty.
+	Instructions    string
+	InstructionsURL string
+	// Temperature is from 0 to 2, MaxTokens bounds an answer; 0 leaves them to the service.
+	Temperature float32
+	MaxTokens   int
+	// Timeout bounds one answer; it is no longer than Model.Timeout, and 0 for the same.
+	Timeout time.Duration
+	// Fallback is the name of the entry that answers while this one is out of order, or empty. Nothing falls
+	// back to itself.
+	Fallback string
+	// PromptPrice and CompletionPrice are for a million tokens, in the operator's currency.
+	PromptPrice, CompletionPrice float64
+	// ImagePrice is for one picture.
+	ImagePrice float64
+}
+
+// Protocol is how a model draws.
+type Protocol string
+
+// The protocols of models that draw.
+const (
+	DrawsAsOpenAI      Protocol = "openai"
+	DrawsAsStability   Protocol = "stability"
+	DrawsAsHuggingFace Protocol = "huggingface"
+)
+
+// DefaultModel is the entry that answers what begins with no prefix; zero in a Config that was not read.
+func (c Config) DefaultModel() Entry {
+	for _, e := range c.Models {
+		if e.Name == c.Model.Default {
+			return e
+		}
+	}
+	return Entry{}
+}
+
+// draft is an entry that is being put together.
+type draft struct {
+	Entry
+	// said names the setting that a field was given by.
+	said func(field string) string
+}
+
+// builtin is a model with settings of its own in the environment.
+type builtin struct {
+	draft
+	enabled bool
+	begin   string // of its settings' names
+}
+
+func (c *Config) builtins() []builtin {
+	of := func(name, begin string, p Provider, draws Protocol) builtin {
+		e := Entry{Name: name, Prefix: p.Prefix, BaseURL: p.BaseURL, Key: p.Key, Model: p.Name, Icon: p.Icon, Draws: draws, Size: p.Size}
+		return builtin{draft{e, func(field string) string { return begin + "_" + strings.ToUpper(field) }}, p.Enabled, begin}
+	}
+	m, dalle := c.Model, c.DALLE
+	dalle.Key = c.pictureKey()
+	return []builtin{
+		of("openai", "OPENAI", Provider{m.Enabled, m.APIKey, m.BaseURL, m.Name, m.Prefix, m.Icon, ""}, ""),
+		of("gemini", "GEMINI", c.Gemini, ""),
+		of("ollama", "OLLAMA", c.Ollama, ""),
+		of("dalle", "DALLE", dalle, DrawsAsOpenAI),
+		of("flux", "HF", c.Flux, DrawsAsHuggingFace),
+		of("stability", "STABILITY", c.Stability, DrawsAsStability),
+	}
+}
+
+// idle warns of services that have a key and no word on whether they are on, where no model uses them.
+func (c *Config) idle(getenv func(string) string) (warnings []string) {
+	if len(c.Models) == 0 {
+		return nil // not read
+	}
+	for _, b := range c.builtins() {
+		if b.enabled || b.Key.Reveal() == "" || b.Key == c.Model.APIKey || trim(getenv(b.begin+"_ENABLED")) != "" ||
+			slices.ContainsFunc(c.Models, func(e Entry) bool { return e.BaseURL == b.BaseURL }) {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("%s has a key and is off; to let it answer what begins with %s, set %s_ENABLED=True, else False", b.Name, b.Prefix, b.begin))
+	}
+	return warnings
+}
+
+// assemble fills c.Models and c.Model.Default from the settings and the file that they name, and returns the names of
+// the variables that the file has keys in. What goes beyond the file is checked only where all else is right.
+func (c *Config) assemble(getenv func(string) string, rest bool) (keys []string, problems []error) {
+	a := assembly{path: c.Model.File, config: c, builtins: c.builtins(), getenv: getenv}
+	for _, b := range a.builtins {
+		if b.enabled {
+			a.models = append(a.models, b.draft)
+		}
+	}
+	if a.path != "" {
+		a.readFile()
+	}
+	if !rest || len(a.problems) > 0 {
+		return a.keys, a.problems
+	}
+	first := slices.IndexFunc(a.models, func(d draft) bool { return d.Draws == "" })
+	if first < 0 {
+		return a.keys, []error{errors.New("OPENAI_ENABLED: no model is left to answer with text; set it to True, or switch on another one, such as GEMINI_ENABLED=True")}
+	}
+	a.same()
+	a.fallbacks()
+	name := strings.ToLower(cmp.Or(c.Model.Default, a.models[first].Name))
+	if name == "chatgpt" && !a.has(name) {
+		name = "openai" // the Node bot called it so
+	}
+	if i := a.find(name); i < 0 {
+		a.problem("DEFAULT_MODEL", "%s", a.missing(name))
+	} else if a.models[i].Draws != "" {
+		a.problem("DEFAULT_MODEL", "%s draws; name one that answers with text, such as %s", name, a.models[first].Name)
+	}
+	c.Model.Default = name
+	for _, d := range a.models {
+		c.Models = append(c.Models, d.Entry)
+	}
+	return a.keys, a.problems
+}
+
+// assembly puts the models together, those of the environment first. It goes through MODELS_FILE by itself
+// instead of having it decoded, for messages with lines that never show a value that may be a key.
+type assembly struct {
+	path     string
+	config   *Config
+	builtins []builtin
+	getenv   func(string) string
+
+	models   []draft
+	keys     []string // variables that hold keys
+	problems []error
+}
+
+func (a *assembly) problem(setting, format string, args ...any) {
+	a.problems = append(a.problems, fmt.Errorf("%s: %w", setting, fmt.Errorf(format, args...)))
+}
+
+func (a *assembly) find(name string) int {
+	return slices.IndexFunc(a.models, func(d draft) bool { return d.Name == name })
+}
+
+func (a *assembly) has(name string) bool { return a.find(name) >= 0 }
+
+// missing says that there is no model of a name, and what to write.
+func (a *assembly) missing(name string) string {
+	for _, b := range a.builtins {
+		if b.Name == name {
+			return fmt.Sprintf("%s is off; set %s_ENABLED=True", name, b.begin)
+		}
+	}
+	var names []string
+	for _, d := range a.models {
+		names = append(names, d.Name)
+	}
+	return fmt.Sprintf("no model is called %q; write one of %s", name, strings.Join(names, ", "))
+}
+
+// same finds names and prefixes that two models have.
+func (a *assembly) same() {
+	for i, d := range a.models {
+		for _, other := range a.models[:i] {
+			if d.Name == other.Name {
+				a.problem(d.said("name"), "another model is called %s as well; give each its own name", d.Name)
+			}
+			if strings.EqualFold(d.Prefix, other.Prefix) {
+				a.problem(d.said("prefix"), "%q is the prefix of %s as well; give each model its own", d.Prefix, other.Name)
+			}
+		}
+	}
+}
+
+// fallbacks finds fallbacks that are not there, or lead back.
+func (a *assembly) fallbacks() {
+	for _, d := range a.models {
+		chain := []string{d.Name}
+		for next := d.Fallback; next != ""; {
+			i := a.find(next)
+			if i < 0 && len(chain) == 1 {
+				a.problem(d.said("fallback"), "%s", a.missing(next))
+			}
+			if i >= 0 && len(chain) == 1 && (a.models[i].Draws == "") != (d.Draws == "") {
+				a.problem(d.said("fallback"), "one of %s and %s draws and the other does not", d.Name, next)
+			}
+			if next == d.Name {
+				a.problem(d.said("fallback"), "the fallbacks go in a circle: %s, %s", strings.Join(chain, ", "), next)
+			}
+			if i < 0 || slices.Contains(chain, next) {
+				break
+			}
+			chain = append(chain, next)
+			next = a.models[i].Fallback
+		}
+	}
+}
+
+func (a *assembly) wrong(line int, format string, args ...any) {
+	a.problem("MODELS_FILE", "%s:%d: %w", a.path, line, fmt.Errorf(format, args...))
+}
+
+// largestFile bounds MODELS_FILE and the files that it names, in bytes.
+const largestFile = 256 << 10
+
+func readText(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("%w; name a file that this user may read", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > largestFile {
+		return "", fmt.Errorf("%s is not a file of at most %d KiB", path, largestFile>>10)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%w; name a file that this user may read", err)
+	}
+	if !utf8.Valid(b) {
+		return "", fmt.Errorf("%s is not a text in UTF-8", path)
+	}
+	return string(b), nil
+}
+
+var yamlLine = regexp.MustCompile(`line ([0-9]+)`)
+
+const shape = "write a list under models:, each entry with name, prefix and what else it needs"
+
+// readFile adds the models of the file.
+func (a *assembly) readFile() {
+	content, err := readText(a.path)
+	if err != nil {
+		a.problem("MODELS_FILE", "%w", err)
+		return
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(content), &doc); err != nil {
+		line := 1
+		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+			line, _ = strconv.Atoi(m[1]) // digits
+		}
+		a.wrong(line, "this is not YAML; look at the indentation, at quotes and at colons")
+		return
+	}
+	if len(doc.Content) == 0 {
+		a.problem("MODELS_FILE", "%s is empty; %s", a.path, shape)
+		return
+	}
+	var list *yaml.Node
+	a.fields(doc.Content[0], shape, func(key string, value *yaml.Node) bool {
+		if key == "models" {
+			list = value
+		}
+		return key == "models"
+	})
+	switch {
+	case len(a.problems) > 0:
+	case list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == 0:
+		a.wrong(doc.Content[0].Line, "no models; %s", shape)
+	default:
+		for _, n := range list.Content {
+			a.entry(resolve(n))
+		}
+	}
+}
+
+// resolve follows an alias.
+func resolve(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// fields goes through a mapping; take returns false for a key that it does not know.
+func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, value *yaml.Node) bool) {
+	if n.Kind != yaml.MappingNode {
+		a.wrong(n.Line, "%s", shape)
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key := n.Content[i].Value
+		if seen[key] {
+			a.wrong(n.Content[i].Line, "%q stands twice", key)
+			continue
+		}
+		seen[key] = true
+		if !take(key, resolve(n.Content[i+1])) {
+			hint := ""
+			if near := nearestOf(key, fieldNames); near != "" {
+				hint = fmt.Sprintf("; did you mean %s?", near)
+			}
+			a.wrong(n.Content[i].Line, "unknown key %q%s", key, hint)
+		}
+	}
+}
+
+// fieldNames are the keys of an entry and of its prices.
+var fieldNames = []string{
+	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
+	"temperature", "max_tokens", "timeout", "fallback", "prices", "prompt", "completion", "image", "models",
+}
+
+// nameForm is what a model may be called: what can be typed in a chat and read in a log.
+var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
+
+// entry reads one model.
+func (a *assembly) entry(n *yaml.Node) {
+	before := len(a.problems)
+	values := map[string]*yaml.Node{}
+	a.fields(n, shape, func(key string, value *yaml.Node) bool {
+		if key == "prices" {
+			values[key] = value
+			return true
+		}
+		if !slices.Contains(fieldNames[:17], key) {
+			return false
+		}
+		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == "" {
+			a.wrong(value.Line, "%s: write one value, or leave the line out", key)
+			return true
+		}
+		values[key] = value
+		return true
+	})
+	if len(a.problems) > before {
+		return
+	}
+	get := func(key string) string {
+		if v := values[key]; v != nil {
+			return trim(v.Value)
+		}
+		return ""
+	}
+	line := func(key string) int {
+		if v := values[key]; v != nil {
+			return v.Line
+		}
+		return n.Line
+	}
+
+	name := strings.ToLower(get("name"))
+	if !nameForm.MatchString(name) {
+		a.wrong(line("name"), "name: write what the model is called: letters, digits, dots and dashes, at most 40")
+		return
+	}
+	e, at := Entry{Name: name}, a.find(name)
+	said := func(string) string { return "" }
+	own := slices.IndexFunc(a.builtins, func(b builtin) bool { return b.Name == name })
+	like := strings.ToLower(get("like"))
+	switch {
+	case own >= 0 && like != "":
+		a.wrong(line("like"), "like: %s is what the environment says; choose another name", name)
+		return
+	case own >= 0:
+		// What the environment begins, the file may complete.
+		if at < 0 {
+			a.wrong(n.Line, "%s", a.missing(name))
+			return
+		}
+		e, said = a.models[at].Entry, a.models[at].said
+	case like != "":
+		i := slices.IndexFunc(a.builtins, func(b builtin) bool { return b.Name == like && b.Draws == "" })
+		if i < 0 {
+			a.wrong(line("like"), "like: write openai, gemini or ollama, whose base, key and model this one then has")
+			return
+		}
+		b := a.builtins[i]
+		e.BaseURL, e.Key, e.Model = b.BaseURL, b.Key, b.Model
+	}
+	inherited := e.BaseURL
+
+	for _, s := range []struct {
+		key string
+		to  *string
+	}{{"model", &e.Model}, {"prefix", &e.Prefix}, {"icon", &e.Icon}} {
+		if v := get(s.key); v != "" {
+			*s.to = v
+		}
+	}
+	e.Fallback = cmp.Or(strings.ToLower(get("fallback")), e.Fallback)
+	check := func(key string, err error) {
+		if err != nil {
+			a.wrong(line(key), "%s: %w", key, err)
+		}
+	}
+	if v := get("base"); v != "" {
+		check("base", baseURL(openAI, func(*Config) *string { return &e.BaseURL })(a.config, v))
+	}
+	if e.BaseURL != inherited {
+		e.Key = Secret{} // it is another service's
+	}
+	a.key(&e, get, check)
+	a.instructions(&e, get, check)
+	if v := get("temperature"); v != "" {
+		t, err := strconv.ParseFloat(v, 32)
+		if err != nil || !(t >= 0 && t <= 2) {
+			check("temperature", errors.New("write a number from 0 to 2"))
+		}
+		e.Temperature = float32(t)
+	}
+	if v := get("max_tokens"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			check("max_tokens", errors.New("write how many tokens an answer may have, such as 1000"))
+		}
+		e.MaxTokens = n
+	}
+	if v := get("timeout"); v != "" {
+		err := duration(func(*Config) *time.Duration { return &e.Timeout })(a.config, v)
+		if err == nil && e.Timeout > a.config.Model.Timeout {
+			err = fmt.Errorf("%s is more than MODEL_TIMEOUT, which is %s", v, a.config.Model.Timeout)
+		}
+		check("timeout", err)
+	}
+	a.prices(&e, values["prices"])
+
+	for _, need := range []struct{ key, value string }{{"prefix", e.Prefix}, {"base", e.BaseURL}, {"model", e.Model}} {
+		if need.value == "" {
+			a.wrong(n.Line, "%s has no %s; write one, or let it be like openai, gemini or ollama", name, need.key)
+		}
+	}
+	if needsKey(e.BaseURL) && e.Key.Reveal() == "" && get("key")+get("key_env")+get("key_file") == "" {
+		a.wrong(n.Line, "%s has no key, which its service asks for; write key, key_env or key_file", name)
+	}
+	if len(a.problems) > before {
+		return
+	}
+	d := draft{e, func(field string) string {
+		if before := said(field); values[field] == nil && before != "" {
+			return before
+		}
+		return fmt.Sprintf("MODELS_FILE: %s:%d", a.path, line(field))
+	}}
+	if own >= 0 {
+		a.models[at] = d
+	} else {
+		a.models = append(a.models, d)
+	}
+}
+
+// instructions finds what the model is told: as it is, in a file, or on the web.
+func (a *assembly) instructions(e *Entry, get func(string) string, check func(string, error)) {
+	given := ""
+	for _, key := range []string{"instructions", "instructions_file", "instructions_url"} {
+		v := get(key)
+		if v == "" {
+			continue
+		}
+		if given != "" {
+			check(key, fmt.Errorf("%s is there as well; keep one of the two", given))
+			return
+		}
+		given = key
+		switch key {
+		case "instructions":
+			e.Instructions = v
+		case "instructions_file":
+			text, err := readText(a.beside(v))
+			check(key, err)
+			e.Instructions = trim(text)
+		case "instructions_url":
+			u, err := url.Parse(v)
+			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+				check(key, errors.New("write the http or https URL of a plain text, without a name and password"))
+			}
+			e.InstructionsURL = v
+		}
+	}
+}
+
+// beside is a path as MODELS_FILE means it: from the directory of the file.
+func (a *assembly) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(a.path), path)
+}
+
+// key finds the entry's key: as it is, in a variable, or in a file.
+func (a *assembly) key(e *Entry, get func(string) string, check func(string, error)) {
+	given := ""
+	for _, key := range []string{"key", "key_env", "key_file"} {
+		v := get(key)
+		if v == "" {
+			continue
+		}
+		if given != "" {
+			check(key, fmt.Errorf("%s is there as well; keep one of the two", given))
+			return
+		}
+		given = key
+		switch key {
+		case "key_env":
+			a.keys = append(a.keys, v)
+			name := v
+			if v = trim(a.getenv(name)); v == "" {
+				check(key, fmt.Errorf("the variable %q is not set; write its name here, and the key into the environment or .env", name))
+				continue
+			}
+		case "key_file":
+			text, err := readText(a.beside(v))
+			if v = trim(text); err == nil && v == "" {
+				err = errors.New("the file is empty; write the key into it")
+			}
+			if err != nil {
+				check(key, err)
+				continue
+			}
+		}
+		check(key, apiKey(func(*Config) *Secret { return &e.Key })(a.config, v))
+	}
+}
+
+// prices reads what tokens cost.
+func (a *assembly) prices(e *Entry, n *yaml.Node) {
+	if n == nil {
+		return
+	}
+	const shape = "prices: write prompt and completion under it, each the price of a million tokens, or image, the price of a picture"
+	a.fields(n, shape, func(key string, value *yaml.Node) bool {
+		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice, "image": &e.ImagePrice}[key]
+		if to == nil {
+			return false
+		}
+		price, err := strconv.ParseFloat(value.Value, 64)
+		if err != nil || !(price >= 0 && price < 1e6) {
+			a.wrong(value.Line, "%s: write a price, such as 0.15", key)
+		}
+		*to = price
+		return true
+	})
+}
