@@ -158,7 +158,7 @@ func (w *world) start(more ...string) error {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
 		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
 		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"),
-		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "LOG_FORMAT=text",
+		"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "LOG_FORMAT=text", "DEBOUNCE=0s",
 	}, append(w.env, more...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output

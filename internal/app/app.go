@@ -189,7 +189,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			}
 			return tenant.settle(ctx, wa.State().Account)
 		},
-		GiveUp: func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
+		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
+		Debounce: cfg.Chat.Debounce,
+		Closes:   bot.Closes(cfg.Model.Prefix),
 		// The inbox keeps the last tenth of a lease to itself.
 		Lease: (cfg.Model.Timeout + sending) * 10 / 9,
 	}, log)
@@ -197,11 +199,19 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Devices: store.Devices(),
 		Notes:   store,
 		Receive: func(ctx context.Context, m chat.Message) error {
-			if !b.Admit(m) {
+			known, err := b.Known(ctx, m)
+			if err != nil {
+				site.metrics.message(failed)
+				return err
+			}
+			if !known {
+				m = bot.Edited(m)
+			}
+			if !known && !b.Admit(m) {
 				site.metrics.message(ignored)
 				return nil
 			}
-			err := tenant.moveIn(ctx, wa.State().Account)
+			err = tenant.moveIn(ctx, wa.State().Account)
 			if err == nil {
 				err = box.Put(ctx, m)
 			}
@@ -235,6 +245,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		WA:           watchedSender{wa, site.metrics},
 		Instructions: cfg.Model.Instructions,
 		History:      cfg.Model.History,
+		MaxAge:       cfg.Chat.BacklogMaxAge,
 		Log:          log,
 	})
 

@@ -40,6 +40,10 @@ type Messenger interface {
 type Turns interface {
 	History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error)
 	SaveReply(ctx context.Context, t *chat.Turn, r chat.Reply) error
+	// Find returns the turn of a message, known by its chat, sender and ID; inbox.ErrUnknown if it is not there.
+	Find(ctx context.Context, like chat.Message) (chat.Exchange, error)
+	// Amend replaces what is stored of messages of one turn, and with r the reply of a turn that has ended.
+	Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error
 }
 
 // Options are what a Bot needs. All are required but Instructions and History.
@@ -52,7 +56,9 @@ type Options struct {
 	Instructions string
 	// History is how many past turns the model is given.
 	History int
-	Log     *slog.Logger
+	// MaxAge is the age from which on a message is not answered; zero answers all.
+	MaxAge time.Duration
+	Log    *slog.Logger
 }
 
 // Bot answers turns. It is safe for concurrent use.
@@ -92,21 +98,49 @@ func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
 			return err
 		}
 	}
-	return b.send(ctx, &t)
+	if t.Reply != nil {
+		if err := b.send(ctx, &t); err != nil {
+			return err
+		}
+	}
+	return b.amended(ctx, &t)
 }
 
-// reply makes the reply to t and saves it.
+// reply makes the reply to t and saves it. Where nothing is to be said there is none.
 func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
-	b.WA.MarkRead(ctx, t.Messages)
-	defer b.WA.Typing(ctx, t.Chat)()
-	begin := time.Now()
-	text, failure, err := b.text(ctx, t)
-	if err != nil {
+	w, err := b.work(ctx, t)
+	if err != nil || w.nothing() {
 		return err
 	}
-	r := chat.Reply{Failure: failure}
-	for i, part := range parts(text) {
-		r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: part, Quote: i == 0 && t.Last().Group})
+	b.WA.MarkRead(ctx, append(w.old, w.fresh...))
+	defer b.WA.Typing(ctx, t.Chat)()
+	begin := time.Now()
+	var r chat.Reply
+	for _, x := range w.past {
+		again, err := b.again(ctx, t, x)
+		if err != nil {
+			return err
+		}
+		r.Parts = append(r.Parts, again...)
+	}
+	if len(w.old) > 0 {
+		late, err := b.lateness(ctx, t)
+		if err != nil {
+			return err
+		}
+		r.Parts, r.Failure = append(r.Parts, late...), tooLate
+	}
+	if len(w.fresh) > 0 {
+		fresh := *t
+		fresh.Messages = w.fresh
+		text, failure, err := b.text(ctx, &fresh)
+		if err != nil {
+			return err
+		}
+		r.Failure = failure
+		for i, part := range parts(text) {
+			r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: part, Quote: i == 0 && t.Last().Group})
+		}
 	}
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
@@ -125,6 +159,7 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 	if err != nil {
 		return "", "", err
 	}
+	history = visible(history, t)
 	c, err := b.Model.Complete(ctx, b.prompt(t, history))
 	var e *llm.Error
 	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history) > 0 {
@@ -179,7 +214,7 @@ const gaveUp = "Sorry, I could not answer your last message. Please send it agai
 
 // send sends the parts that are not known to be sent.
 func (b *Bot) send(ctx context.Context, t *chat.Turn) error {
-	last := t.Last()
+	last := quotable(t)
 	for i, p := range t.Reply.Parts {
 		if p.Sent {
 			continue

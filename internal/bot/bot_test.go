@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wabot/internal/chat"
+	"wabot/internal/inbox"
 	"wabot/internal/llm"
 )
 
@@ -22,6 +23,9 @@ type world struct {
 	prompt  llm.Prompt
 	answer  llm.Completion
 	fail    map[string]error // by what is done
+	stored  []chat.Exchange  // that Find looks through
+	amended []chat.Message
+	replies []chat.Reply // that were amended
 	ids     int
 }
 
@@ -54,6 +58,26 @@ func (w *world) SaveReply(_ context.Context, t *chat.Turn, r chat.Reply) error {
 	return nil
 }
 
+func (w *world) Find(_ context.Context, like chat.Message) (chat.Exchange, error) {
+	for _, x := range w.stored {
+		for _, m := range x.Messages {
+			if m.ID == like.ID && m.Sender == like.Sender {
+				x.Messages = slices.Clone(x.Messages)
+				return x, w.do("find %s", like.ID)
+			}
+		}
+	}
+	return chat.Exchange{}, inbox.ErrUnknown
+}
+
+func (w *world) Amend(_ context.Context, messages []chat.Message, r *chat.Reply) error {
+	w.amended = append(w.amended, messages...)
+	if r != nil {
+		w.replies = append(w.replies, *r)
+	}
+	return w.do("amend %d", len(messages))
+}
+
 func (w *world) NewID() string { w.ids++; return fmt.Sprintf("OUT%d", w.ids) }
 
 func (w *world) Send(_ context.Context, to string, p chat.Part, quote *chat.Message) error {
@@ -64,6 +88,12 @@ func (w *world) Send(_ context.Context, to string, p chat.Part, quote *chat.Mess
 	text := p.Text
 	if len(text) > 60 {
 		text = "long text"
+	}
+	switch {
+	case p.Edits != "":
+		quoting = " editing " + p.Edits
+	case p.Revokes != "":
+		quoting = " revoking " + p.Revokes
 	}
 	return w.do("send %s %q%s", p.ID, text, quoting)
 }

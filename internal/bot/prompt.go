@@ -71,13 +71,7 @@ func (b *Bot) ask(m chat.Message) llm.Message {
 	if m.Group {
 		fmt.Fprintf(&s, "%s: ", author(m))
 	}
-	if q := m.Quoted; q != nil && q.Text != "" {
-		who := "an earlier message"
-		if q.FromBot {
-			who = "your earlier message"
-		}
-		fmt.Fprintf(&s, "[in reply to %s: %q] ", who, q.Text)
-	}
+	s.WriteString(quoted(m.Quoted))
 	if m.Kind != chat.Text {
 		fmt.Fprintf(&s, "[sent: %s, which you cannot open; what is known of it follows] ", m.Kind)
 	}

@@ -21,6 +21,7 @@ import (
 // Config is every setting, checked.
 type Config struct {
 	Model    Model
+	Chat     Chat
 	Access   Access
 	WhatsApp WhatsApp
 	Store    Store
@@ -45,6 +46,14 @@ type Model struct {
 	// Timeout bounds one answer, IdleTimeout the silence within one. Both are positive.
 	Timeout     time.Duration
 	IdleTimeout time.Duration
+}
+
+// Chat is when and how a chat is answered.
+type Chat struct {
+	// Debounce is how long more messages of a chat are awaited, 0 for not at all.
+	Debounce time.Duration
+	// BacklogMaxAge is the age from which on a message is not answered.
+	BacklogMaxAge time.Duration
 }
 
 // Access is who may talk to the bot.

@@ -60,6 +60,7 @@ func TestDefaults(t *testing.T) {
 			BaseURL: "https://api.openai.com/v1", Name: "gpt-4o-mini", Prefix: "!ai", PrefixEnabled: true,
 			History: 20, Timeout: 5 * time.Minute, IdleTimeout: time.Minute,
 		},
+		Chat:     Chat{Debounce: time.Second, BacklogMaxAge: 24 * time.Hour},
 		WhatsApp: WhatsApp{DeviceName: "wabot"},
 		Store:    Store{MongoWait: time.Minute, SessionDir: "./session"},
 		HTTP:     HTTP{Addr: "127.0.0.1:3000"},
@@ -79,6 +80,9 @@ func TestValues(t *testing.T) {
 	}{
 		{"OPENAI_BASE_URL=http://localhost:11434/v1/", func(c Config) any { return c.Model.BaseURL }, "http://localhost:11434/v1"},
 		{"PREFIX_ENABLED=False", func(c Config) any { return c.Model.PrefixEnabled }, false},
+		{"DEBOUNCE=0s", func(c Config) any { return c.Chat.Debounce }, time.Duration(0)},
+		{"DEBOUNCE=1500ms", func(c Config) any { return c.Chat.Debounce }, 1500 * time.Millisecond},
+		{"BACKLOG_MAX_AGE=90m", func(c Config) any { return c.Chat.BacklogMaxAge }, 90 * time.Minute},
 		{"PREFIX_ENABLED=0", func(c Config) any { return c.Model.PrefixEnabled }, false},
 		{"HISTORY=0", func(c Config) any { return c.Model.History }, 0},
 		{"HISTORY=  ", func(c Config) any { return c.Model.History }, 20},

@@ -105,6 +105,16 @@ var sections = []section{
 			read:  count(func(c *Config) *int { return &c.Model.History }),
 		},
 		{
+			name: "DEBOUNCE", def: "1s",
+			means: "How long to wait after a message for more of the same chat, to answer them together: at most 5s in all. Commands, pictures and other media end the wait. 0s answers each message at once.",
+			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Debounce }, 5*time.Second),
+		},
+		{
+			name: "BACKLOG_MAX_AGE", def: "24h",
+			means: "After a time away, messages older than this are not answered; their chat is told so in one line.",
+			read:  duration(func(c *Config) *time.Duration { return &c.Chat.BacklogMaxAge }),
+		},
+		{
 			name: "MODEL_TIMEOUT", def: "5m",
 			means: "How long one answer of the model may take.",
 			read:  duration(func(c *Config) *time.Duration { return &c.Model.Timeout }),

@@ -157,7 +157,7 @@ func (s *Memory) Claim(ctx context.Context, now, until time.Time) (t chat.Turn, 
 
 func (m *stored) unanswered() bool { return m.turn == nil || m.turn.ended.IsZero() }
 
-// ready is when the chat may be claimed, as far as its leases and retries go.
+// ready is when the chat may be claimed, as far as its leases, retries and holds go.
 func (s *Memory) ready(jid string) time.Time {
 	var when time.Time
 	for _, t := range s.open(jid) {
@@ -165,7 +165,30 @@ func (s *Memory) ready(jid string) time.Time {
 			when = t.ready
 		}
 	}
+	if held := s.held(jid); held.After(when) {
+		when = held
+	}
 	return when
+}
+
+// held is until when more is awaited in the chat.
+func (s *Memory) held(jid string) time.Time {
+	var first, newest *stored
+	for _, m := range s.messages {
+		if m.Chat != jid || m.turn != nil {
+			continue
+		}
+		if first == nil || m.came.Before(first.came) {
+			first = m
+		}
+		if newest == nil || !m.came.Before(newest.came) {
+			newest = m
+		}
+	}
+	if first == nil {
+		return time.Time{}
+	}
+	return inbox.Held(newest.Message, first.came)
 }
 
 // open returns the turns of the chat that have begun and not ended.
@@ -239,6 +262,55 @@ func (s *Memory) History(ctx context.Context, chatJID string, n int) (all []chat
 		return nil
 	})
 	return all, err
+}
+
+// find is the message like, or nil.
+func (s *Memory) find(like chat.Message) *stored {
+	key := &stored{Message: like, senders: []string{like.Sender}}
+	if like.SenderAlt != "" {
+		key.senders = append(key.senders, like.SenderAlt)
+	}
+	for _, m := range s.messages {
+		if m.same(key) || m.ID == like.ID && m.Chat == like.ChatAlt && slices.ContainsFunc(m.senders, func(s string) bool { return slices.Contains(key.senders, s) }) {
+			return m
+		}
+	}
+	return nil
+}
+
+// Find implements inbox.Store.
+func (s *Memory) Find(ctx context.Context, like chat.Message) (x chat.Exchange, err error) {
+	err = s.call(ctx, "Find", like.ID, func() error {
+		m := s.find(like)
+		switch {
+		case m == nil:
+			return inbox.ErrUnknown
+		case m.turn == nil:
+			x.Messages = []chat.Message{m.Message}
+		default:
+			x = chat.Exchange{Messages: s.of(m.turn), Reply: clone(m.turn.reply)}
+		}
+		return nil
+	})
+	return x, err
+}
+
+// Amend implements inbox.Store.
+func (s *Memory) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error {
+	return s.call(ctx, "Amend", messages[0].ID, func() error {
+		for i, m := range messages {
+			there := s.find(m)
+			if there == nil {
+				continue
+			}
+			m.Chat, m.ChatAlt, m.Sender, m.SenderAlt = there.Chat, there.ChatAlt, there.Sender, there.SenderAlt
+			there.Message = m
+			if i == 0 && r != nil && there.turn != nil && !there.turn.ended.IsZero() {
+				there.turn.reply = clone(r)
+			}
+		}
+		return nil
+	})
 }
 
 // leased calls f with the turn that t was claimed as.

@@ -37,7 +37,7 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 	}
 	for try := 1; ; try++ {
 		sendCtx := device.Send(ctx)
-		_, err = wm.SendMessage(sendCtx, jid, textMessage(p.Text, quote, me), whatsmeow.SendRequestExtra{ID: p.ID})
+		_, err = wm.SendMessage(sendCtx, jid, partMessage(wm, jid, p, quote, me), whatsmeow.SendRequestExtra{ID: p.ID})
 		if err == nil {
 			err = device.SendErr(sendCtx)
 		}

@@ -1,0 +1,19 @@
+package bot
+
+import (
+	"strings"
+
+	"wabot/internal/chat"
+)
+
+// Closes reports, for bots with a prefix, whether nothing more is to be awaited after a message before it is
+// answered: a command is complete, and so is what came with a picture, a recording or a file.
+func Closes(prefix string) func(chat.Message) bool {
+	return func(m chat.Message) bool {
+		text := m.Text
+		if rest, ok := cutPrefix(text, prefix); ok {
+			text = rest
+		}
+		return m.Kind != chat.Text || strings.HasPrefix(strings.TrimSpace(text), "!")
+	}
+}
