@@ -204,10 +204,19 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 				site.metrics.message(failed)
 				return err
 			}
+			said := m
 			if !known {
 				m = bot.Edited(m)
 			}
 			if !known && !b.Admit(m) {
+				if b.Hears(said) {
+					if err := tenant.moveIn(ctx, wa.State().Account); err != nil {
+						return err
+					}
+					if err := box.Hear(ctx, said); err != nil {
+						return err
+					}
+				}
 				site.metrics.message(ignored)
 				return nil
 			}

@@ -44,6 +44,9 @@ type Turns interface {
 	Find(ctx context.Context, like chat.Message) (chat.Exchange, error)
 	// Amend replaces what is stored of messages of one turn, and with r the reply of a turn that has ended.
 	Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error
+	// Heard is what was said in a group since Unhear, and is not to be answered.
+	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
+	Unhear(ctx context.Context, chatJID string, used []chat.Message) error
 }
 
 // Options are what a Bot needs. All are required but Instructions and History.
@@ -160,9 +163,13 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 		return "", "", err
 	}
 	history = visible(history, t)
-	c, err := b.Model.Complete(ctx, b.prompt(t, history))
+	heard, err := b.heard(ctx, t)
+	if err != nil {
+		return "", "", err
+	}
+	c, err := b.Model.Complete(ctx, b.withHeard(b.prompt(t, history), len(t.Messages), heard))
 	var e *llm.Error
-	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history) > 0 {
+	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
 		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY", "chat", mask.JID(t.Chat))
 		c, err = b.Model.Complete(ctx, b.prompt(t, nil))
 	}
@@ -170,6 +177,7 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 		return b.apology(ctx, t, err)
 	}
 	if text := strings.TrimSpace(format.Markdown(c.Text)); text != "" {
+		b.unhear(ctx, t, heard)
 		return text, "", nil
 	}
 	return sorry[llm.BadAnswer], "the model's answer is empty", nil

@@ -24,6 +24,7 @@ type world struct {
 	answer  llm.Completion
 	fail    map[string]error // by what is done
 	stored  []chat.Exchange  // that Find looks through
+	heard   []chat.Message
 	amended []chat.Message
 	replies []chat.Reply // that were amended
 	ids     int
@@ -76,6 +77,12 @@ func (w *world) Amend(_ context.Context, messages []chat.Message, r *chat.Reply)
 		w.replies = append(w.replies, *r)
 	}
 	return w.do("amend %d", len(messages))
+}
+
+func (w *world) Heard(context.Context, string) ([]chat.Message, error) { return w.heard, nil }
+
+func (w *world) Unhear(_ context.Context, _ string, used []chat.Message) error {
+	return w.do("unhear %d", len(used))
 }
 
 func (w *world) NewID() string { w.ids++; return fmt.Sprintf("OUT%d", w.ids) }

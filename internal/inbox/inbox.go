@@ -81,6 +81,8 @@ type Inbox struct {
 	// wake holds one token while there may be something to claim.
 	wake chan struct{}
 
+	hearing sync.Mutex // held from reading what was heard to writing it
+
 	mu sync.Mutex
 	// replies are those saved for the running turns, by lease.
 	replies map[string]*chat.Reply

@@ -52,6 +52,10 @@ type Store interface {
 	// has ended.
 	Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error
 
+	// Heard returns the list that SetHeard has last set for a chat; it is apart from all other messages.
+	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
+	SetHeard(ctx context.Context, chatJID string, all []chat.Message) error
+
 	// SaveReply stores the turn's reply, in place of an earlier one. From then on the turn is just
 	// the messages in t. The lease goes on. ErrLeaseLost if it is another's.
 	SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error

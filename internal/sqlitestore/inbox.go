@@ -57,6 +57,11 @@ const (
 	forgetMessages = `DELETE FROM messages`
 	forgetTurns    = `DELETE FROM turns`
 	forgetChats    = `DELETE FROM chats`
+	forgetHeard    = `DELETE FROM heard`
+
+	selectHeard = `SELECT messages FROM heard WHERE chat = ?`
+	putHeard    = `INSERT INTO heard (chat, messages) VALUES (?, ?) ON CONFLICT (chat) DO UPDATE SET messages = excluded.messages`
+	deleteHeard = `DELETE FROM heard WHERE chat = ?`
 
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
 
@@ -84,11 +89,11 @@ var (
 		putNote, deleteNote,
 		selectSeen, insertMessage, selectStored, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
-		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, putHeard, deleteHeard,
 		selectWaitingSince, selectNewest, selectOpenSince, putChat, deleteChat,
 		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
 	}
-	reads = []string{selectNote, selectOfTurn, selectReady, selectHistory, selectDepth}
+	reads = []string{selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth}
 )
 
 // Put implements inbox.Store.
@@ -437,7 +442,7 @@ func (s *Store) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Store) Forget(ctx context.Context) error {
 	return s.transaction(ctx, "forget all messages", func(tx transaction) error {
-		for _, query := range []string{forgetMessages, forgetTurns, forgetChats} {
+		for _, query := range []string{forgetMessages, forgetTurns, forgetChats, forgetHeard} {
 			if err := tx.exec(query); err != nil {
 				return err
 			}

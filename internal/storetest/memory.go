@@ -22,6 +22,7 @@ type Memory struct {
 	mu       sync.Mutex
 	messages []*stored
 	turns    []*turn
+	said     map[string][]chat.Message // heard, by chat
 	leases   int
 }
 
@@ -313,6 +314,26 @@ func (s *Memory) Amend(ctx context.Context, messages []chat.Message, r *chat.Rep
 	})
 }
 
+// Heard implements inbox.Store.
+func (s *Memory) Heard(ctx context.Context, chatJID string) (all []chat.Message, err error) {
+	err = s.call(ctx, "Heard", "", func() error {
+		all = slices.Clone(s.said[chatJID])
+		return nil
+	})
+	return all, err
+}
+
+// SetHeard implements inbox.Store.
+func (s *Memory) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
+	return s.call(ctx, "SetHeard", "", func() error {
+		if s.said == nil {
+			s.said = map[string][]chat.Message{}
+		}
+		s.said[chatJID] = slices.Clone(all)
+		return nil
+	})
+}
+
 // leased calls f with the turn that t was claimed as.
 func (s *Memory) leased(ctx context.Context, method string, t chat.Turn, f func(*turn)) error {
 	return s.call(ctx, method, t.Messages[0].ID, func() error {
@@ -360,7 +381,7 @@ func (s *Memory) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Memory) Forget(ctx context.Context) error {
 	return s.call(ctx, "Forget", "", func() error {
-		s.messages, s.turns = nil, nil
+		s.messages, s.turns, s.said = nil, nil, nil
 		return nil
 	})
 }
