@@ -19,6 +19,7 @@ import (
 //	sends WRAP TEXT: WRAP is image, ephemeral or view-once
 //	edits TEXT NEW | revokes TEXT: of the person's own
 //	sees-edit TEXT: a message of the bot shows that text by an edit
+//	sees-reaction TEXT EMOJI: the person's message has that reaction, or with '' none
 //	sees-delivered TEXT: the bot's device has taken the person's message
 //	sees-revoked N: so many messages of others are shown as revoked
 func person(ctx context.Context, w *world, args []string) error {
@@ -62,6 +63,12 @@ func person(ctx context.Context, w *world, args []string) error {
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
 			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
 				return !ownWords(m) && m.Text == args[0] && slices.Contains(m.Edits, args[0])
+			})
+		})
+	case "sees-reaction":
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
+				return ownWords(m) && m.Text == args[0] && m.Reactions[w.owner.LID()] == args[1]
 			})
 		})
 	case "sees-delivered":

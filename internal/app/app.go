@@ -255,6 +255,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Instructions: cfg.Model.Instructions,
 		History:      cfg.Model.History,
 		MaxAge:       cfg.Chat.BacklogMaxAge,
+		Ack:          cfg.Chat.Ack,
 		Log:          log,
 	})
 

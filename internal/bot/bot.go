@@ -32,6 +32,8 @@ type Messenger interface {
 	Send(ctx context.Context, chatJID string, p chat.Part, quote *chat.Message) error
 	// Typing shows the bot as typing until stop is called.
 	Typing(ctx context.Context, chatJID string) (stop func())
+	// React reacts to a message with an emoji, or with none any more where it is empty.
+	React(ctx context.Context, m chat.Message, emoji string)
 	// MarkRead shows messages of one chat as read.
 	MarkRead(ctx context.Context, messages []chat.Message)
 }
@@ -61,7 +63,9 @@ type Options struct {
 	History int
 	// MaxAge is the age from which on a message is not answered; zero answers all.
 	MaxAge time.Duration
-	Log    *slog.Logger
+	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
+	Ack string
+	Log *slog.Logger
 }
 
 // Bot answers turns. It is safe for concurrent use.
@@ -105,6 +109,7 @@ func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
 		if err := b.send(ctx, &t); err != nil {
 			return err
 		}
+		b.ack(ctx, &t, "")
 	}
 	return b.amended(ctx, &t)
 }
@@ -116,6 +121,7 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 		return err
 	}
 	b.WA.MarkRead(ctx, append(w.old, w.fresh...))
+	b.ack(ctx, t, b.Ack)
 	defer b.WA.Typing(ctx, t.Chat)()
 	begin := time.Now()
 	var r chat.Reply
@@ -259,6 +265,7 @@ func permanent(err error) bool {
 // cannot be sent. The sentence is saved as the turn's reply, so that it is said once whatever is
 // killed meanwhile.
 func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
+	defer b.ack(ctx, &t, "")
 	if t.Reply != nil && t.Reply.Failure == "" {
 		return nil
 	}

@@ -110,6 +110,10 @@ func (w *world) Typing(context.Context, string) func() {
 	return func() { w.do("typed") }
 }
 
+func (w *world) React(_ context.Context, m chat.Message, emoji string) {
+	w.do("react to %s with %q", m.ID, emoji)
+}
+
 func (w *world) MarkRead(_ context.Context, messages []chat.Message) { w.do("read %d", len(messages)) }
 
 func newWorld(t *testing.T) (*world, *Bot) {

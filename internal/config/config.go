@@ -54,6 +54,8 @@ type Chat struct {
 	Debounce time.Duration
 	// BacklogMaxAge is the age from which on a message is not answered.
 	BacklogMaxAge time.Duration
+	// Ack is the emoji reacted with until the answer is there, or empty.
+	Ack string
 }
 
 // Access is who may talk to the bot.

@@ -80,6 +80,8 @@ func TestValues(t *testing.T) {
 	}{
 		{"OPENAI_BASE_URL=http://localhost:11434/v1/", func(c Config) any { return c.Model.BaseURL }, "http://localhost:11434/v1"},
 		{"PREFIX_ENABLED=False", func(c Config) any { return c.Model.PrefixEnabled }, false},
+		{"ACK_REACTION=👀", func(c Config) any { return c.Chat.Ack }, "👀"},
+		{"ACK_REACTION=Off", func(c Config) any { return c.Chat.Ack }, ""},
 		{"DEBOUNCE=0s", func(c Config) any { return c.Chat.Debounce }, time.Duration(0)},
 		{"DEBOUNCE=1500ms", func(c Config) any { return c.Chat.Debounce }, 1500 * time.Millisecond},
 		{"BACKLOG_MAX_AGE=90m", func(c Config) any { return c.Chat.BacklogMaxAge }, 90 * time.Minute},

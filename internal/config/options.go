@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -113,6 +114,16 @@ var sections = []section{
 			name: "BACKLOG_MAX_AGE", def: "24h",
 			means: "After a time away, messages older than this are not answered; their chat is told so in one line.",
 			read:  duration(func(c *Config) *time.Duration { return &c.Chat.BacklogMaxAge }),
+		},
+		{
+			name: "ACK_REACTION", def: "off",
+			means: "An emoji, such as 👀, with which the bot reacts to a question while it is at work; it is taken back with the answer. off for none.",
+			read: func(c *Config, value string) error {
+				if !strings.EqualFold(value, "off") {
+					c.Chat.Ack = value
+				}
+				return nil
+			},
 		},
 		{
 			name: "MODEL_TIMEOUT", def: "5m",
