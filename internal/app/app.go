@@ -250,13 +250,14 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			BaseURL: cfg.Model.BaseURL, Key: cfg.Model.APIKey.Reveal(), Model: cfg.Model.Name,
 			Total: cfg.Model.Timeout, Idle: cfg.Model.IdleTimeout, Log: log,
 		}), site},
-		Turns:        box,
-		WA:           watchedSender{wa, site.metrics},
-		Instructions: cfg.Model.Instructions,
-		History:      cfg.Model.History,
-		MaxAge:       cfg.Chat.BacklogMaxAge,
-		Ack:          cfg.Chat.Ack,
-		Log:          log,
+		Turns:         box,
+		WA:            watchedSender{wa, site.metrics},
+		Instructions:  cfg.Model.Instructions,
+		History:       cfg.Model.History,
+		HistoryTokens: cfg.Chat.HistoryTokens,
+		MaxAge:        cfg.Chat.BacklogMaxAge,
+		Ack:           cfg.Chat.Ack,
+		Log:           log,
 	})
 
 	// Sending outlives answering, and leading outlives sending: whoever is used last stops last.

@@ -61,6 +61,8 @@ type Options struct {
 	Instructions string
 	// History is how many past turns the model is given.
 	History int
+	// HistoryTokens is how many tokens these may have together.
+	HistoryTokens int
 	// MaxAge is the age from which on a message is not answered; zero answers all.
 	MaxAge time.Duration
 	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
@@ -176,7 +178,7 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 	c, err := b.Model.Complete(ctx, b.withHeard(b.prompt(t, history), len(t.Messages), heard))
 	var e *llm.Error
 	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
-		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY", "chat", mask.JID(t.Chat))
+		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY_TOKENS", "chat", mask.JID(t.Chat))
 		c, err = b.Model.Complete(ctx, b.prompt(t, nil))
 	}
 	if err != nil {

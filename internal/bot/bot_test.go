@@ -118,7 +118,7 @@ func (w *world) MarkRead(_ context.Context, messages []chat.Message) { w.do("rea
 
 func newWorld(t *testing.T) (*world, *Bot) {
 	w := &world{t: t, answer: llm.Completion{Text: "The **answer**"}, fail: map[string]error{}}
-	return w, New(Options{Rules: Rules{Prefix: "!ai"}, Model: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, Log: slog.New(slog.DiscardHandler)})
+	return w, New(Options{Rules: Rules{Prefix: "!ai"}, Model: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, HistoryTokens: 8000, Log: slog.New(slog.DiscardHandler)})
 }
 
 func turn(messages ...chat.Message) chat.Turn {
@@ -320,7 +320,7 @@ func TestHistoryIsBoundedBySize(t *testing.T) {
 		return chat.Exchange{Messages: []chat.Message{from(text)}, Reply: &chat.Reply{Parts: []chat.Part{{Text: "answer to " + text[:3]}}}}
 	}
 	w, b := newWorld(t)
-	w.history = []chat.Exchange{said("old"), said("big" + strings.Repeat("x", historyLimit)), said("new")}
+	w.history = []chat.Exchange{said("old"), said("big" + strings.Repeat(" word", b.HistoryTokens)), said("new")}
 	if err := b.Answer(t.Context(), turn(from("!ai hi"))); err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 	if instructions != "" {
 		p.Messages = append(p.Messages, llm.Message{Role: llm.System, Text: instructions})
 	}
-	for _, e := range recent(history) {
+	for _, e := range recent(history, b.HistoryTokens) {
 		// A turn that ended in an apology teaches the model nothing but to apologise.
 		if e.Reply == nil || e.Reply.Failure != "" {
 			continue
@@ -37,32 +37,6 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 		p.Messages = append(p.Messages, b.ask(m))
 	}
 	return p
-}
-
-// historyLimit bounds the history of a prompt, in bytes of its texts: some 8,000 tokens of English, a part
-// of any model's window. Turns differ so much in length that their number alone would not.
-const historyLimit = 32 << 10
-
-// recent returns the newest turns that fit, oldest first.
-func recent(history []chat.Exchange) []chat.Exchange {
-	left := historyLimit
-	for i := len(history) - 1; i >= 0; i-- {
-		for _, m := range history[i].Messages {
-			left -= len(m.Text)
-			if m.Quoted != nil {
-				left -= len(m.Quoted.Text)
-			}
-		}
-		if history[i].Reply != nil {
-			for _, p := range history[i].Reply.Parts {
-				left -= len(p.Text)
-			}
-		}
-		if left < 0 {
-			return history[i+1:]
-		}
-	}
-	return history
 }
 
 // ask is a message as the model reads it.

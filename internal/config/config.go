@@ -50,6 +50,8 @@ type Model struct {
 
 // Chat is when and how a chat is answered.
 type Chat struct {
+	// HistoryTokens bounds the history that the model is given.
+	HistoryTokens int
 	// Debounce is how long more messages of a chat are awaited, 0 for not at all.
 	Debounce time.Duration
 	// BacklogMaxAge is the age from which on a message is not answered.

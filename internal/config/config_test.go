@@ -60,7 +60,7 @@ func TestDefaults(t *testing.T) {
 			BaseURL: "https://api.openai.com/v1", Name: "gpt-4o-mini", Prefix: "!ai", PrefixEnabled: true,
 			History: 20, Timeout: 5 * time.Minute, IdleTimeout: time.Minute,
 		},
-		Chat:     Chat{Debounce: time.Second, BacklogMaxAge: 24 * time.Hour},
+		Chat:     Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour},
 		WhatsApp: WhatsApp{DeviceName: "wabot"},
 		Store:    Store{MongoWait: time.Minute, SessionDir: "./session"},
 		HTTP:     HTTP{Addr: "127.0.0.1:3000"},

@@ -106,6 +106,11 @@ var sections = []section{
 			read:  count(func(c *Config) *int { return &c.Model.History }),
 		},
 		{
+			name: "HISTORY_TOKENS", def: "8000",
+			means: "How many tokens these may have together; the oldest are left out. Lower it for a model with a small window, raise it for long memories, which cost more.",
+			read:  count(func(c *Config) *int { return &c.Chat.HistoryTokens }),
+		},
+		{
 			name: "DEBOUNCE", def: "1s",
 			means: "How long to wait after a message for more of the same chat, to answer them together: at most 5s in all. Commands, pictures and other media end the wait. 0s answers each message at once.",
 			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Debounce }, 5*time.Second),
