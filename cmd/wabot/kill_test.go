@@ -92,6 +92,13 @@ func (d deadly) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error 
 	return err
 }
 
+func (d deadly) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error {
+	d.die("before Amend")
+	err := d.Store.Amend(ctx, messages, r)
+	d.die("after Amend")
+	return err
+}
+
 func (d deadly) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 	d.die("before Finish")
 	err := d.Store.Finish(ctx, t, now)

@@ -90,6 +90,7 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			"online":  command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
 			"says":    command(says),
 			"phone":   command(phone),
+			"person":  command(person),
 			"model":   command(model),
 			"server":  command(server),
 			// A word of testscript's own goes before ours: with it a script may end early, or not do what it says.

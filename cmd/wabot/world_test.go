@@ -234,7 +234,7 @@ func (w *world) start(more ...string) error {
 	}
 	cmd := exec.Command(w.binary)
 	cmd.Dir = w.dir
-	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug"}, append(w.env, more...)...)...)
+	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "DEBOUNCE=0s"}, append(w.env, more...)...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	cmd.Env = append(w.services(), cmd.Env...) // of two with one name the last one counts

@@ -184,6 +184,7 @@ func run(ctx context.Context, p Process, args []string) error {
 // drive answers messages while this process leads.
 func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
 	models := newCatalog(cfg, log)
+	rules := bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled}
 	var b *bot.Bot
 	var wa *whatsapp.Client
 	tenant := &tenant{store: store, log: log}
@@ -198,7 +199,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			}
 			return tenant.settle(ctx, wa.State().Account)
 		},
-		GiveUp: func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
+		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
+		Debounce: cfg.Chat.Debounce,
+		Closes:   rules.Closes,
 		// The inbox keeps the last tenth of a lease to itself.
 		Lease: (cfg.Model.Timeout + sending) * 10 / 9,
 	}, log)
@@ -206,11 +209,28 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Devices: store.Devices(),
 		Notes:   store,
 		Receive: func(ctx context.Context, m chat.Message) error {
-			if !b.Admit(m) {
+			known, err := b.Known(ctx, m)
+			if err != nil {
+				site.metrics.message(failed)
+				return err
+			}
+			said := m
+			if !known {
+				m = bot.Edited(m)
+			}
+			if !known && !b.Admit(m) {
+				if b.Hears(said) {
+					if err := tenant.moveIn(ctx, wa.State().Account); err != nil {
+						return err
+					}
+					if err := box.Hear(ctx, said); err != nil {
+						return err
+					}
+				}
 				site.metrics.message(ignored)
 				return nil
 			}
-			err := tenant.moveIn(ctx, wa.State().Account)
+			err = tenant.moveIn(ctx, wa.State().Account)
 			if err == nil {
 				err = box.Put(ctx, m)
 			}
@@ -235,16 +255,19 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Log:       log,
 	})
 	b = bot.New(bot.Options{
-		Rules:        bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
-		Model:        watchedModel{models, site},
-		Models:       models,
-		Painter:      watchedPainter{models, site},
-		Uploader:     wa,
-		Turns:        box,
-		WA:           watchedSender{wa, site.metrics},
-		Instructions: cfg.Model.Instructions,
-		History:      cfg.Model.History,
-		Log:          log,
+		Rules:         rules,
+		Model:         watchedModel{models, site},
+		Models:        models,
+		Painter:       watchedPainter{models, site},
+		Uploader:      wa,
+		Turns:         box,
+		WA:            watchedSender{wa, site.metrics},
+		Instructions:  cfg.Model.Instructions,
+		History:       cfg.Model.History,
+		HistoryTokens: cfg.Chat.HistoryTokens,
+		MaxAge:        cfg.Chat.BacklogMaxAge,
+		Ack:           cfg.Chat.Ack,
+		Log:           log,
 	})
 
 	// Sending outlives answering, and leading outlives sending: whoever is used last stops last.

@@ -34,6 +34,8 @@ type Messenger interface {
 	Send(ctx context.Context, chatJID string, p chat.Part, quote *chat.Message) error
 	// Typing shows the bot as typing until stop is called.
 	Typing(ctx context.Context, chatJID string) (stop func())
+	// React reacts to a message with an emoji, or with none any more where it is empty.
+	React(ctx context.Context, m chat.Message, emoji string)
 	// MarkRead shows messages of one chat as read.
 	MarkRead(ctx context.Context, messages []chat.Message)
 }
@@ -42,6 +44,13 @@ type Messenger interface {
 type Turns interface {
 	History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error)
 	SaveReply(ctx context.Context, t *chat.Turn, r chat.Reply) error
+	// Find returns the turn of a message, known by its chat, sender and ID; inbox.ErrUnknown if it is not there.
+	Find(ctx context.Context, like chat.Message) (chat.Exchange, error)
+	// Amend replaces what is stored of messages of one turn, and with r the reply of a turn that has ended.
+	Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error
+	// Heard is what was said in a group since Unhear, and is not to be answered.
+	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
+	Unhear(ctx context.Context, chatJID string, used []chat.Message) error
 }
 
 // Options are what a Bot needs. All are required but Instructions and History.
@@ -59,7 +68,13 @@ type Options struct {
 	Instructions string
 	// History is how many past turns the model is given.
 	History int
-	Log     *slog.Logger
+	// HistoryTokens is how many tokens these may have together.
+	HistoryTokens int
+	// MaxAge is the age from which on a message is not answered; zero answers all.
+	MaxAge time.Duration
+	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
+	Ack string
+	Log *slog.Logger
 }
 
 // Bot answers turns. It is safe for concurrent use.
@@ -102,37 +117,87 @@ func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
 			return err
 		}
 	}
-	return b.send(ctx, &t)
+	if t.Reply != nil {
+		if err := b.send(ctx, &t); err != nil {
+			return err
+		}
+		b.ack(ctx, &t, "")
+	}
+	return b.amended(ctx, &t)
 }
 
-// reply makes the reply to t and saves it.
+// reply makes the reply to t and saves it. Where nothing is to be said there is none.
 func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
-	b.WA.MarkRead(ctx, t.Messages)
+	w, err := b.work(ctx, t)
+	if err != nil || w.nothing() {
+		return err
+	}
+	b.WA.MarkRead(ctx, append(w.old, w.fresh...))
+	b.ack(ctx, t, b.Ack)
 	defer b.WA.Typing(ctx, t.Chat)()
 	begin := time.Now()
 	var r chat.Reply
-	for i, part := range b.split(*t) {
-		// What has been made so far must not be lost with the turn's time.
-		if end, ok := ctx.Deadline(); i > 0 && ok && time.Until(end) < time.Since(begin) {
-			r.Parts = append(r.Parts, chat.Part{ID: b.WA.NewID(), Text: noTimeForAll})
-			break
-		}
-		said, failure, err := b.answer(ctx, &part)
+	for _, x := range w.past {
+		again, err := b.again(ctx, t, x)
 		if err != nil {
 			return err
 		}
-		r.Failure = cmp.Or(r.Failure, failure)
-		for i, p := range said {
-			p.ID, p.Quote = b.WA.NewID(), i == 0 && t.Last().Group
-			r.Parts = append(r.Parts, p)
+		r.Parts = append(r.Parts, again...)
+	}
+	if len(w.old) > 0 {
+		late, err := b.lateness(ctx, t)
+		if err != nil {
+			return err
 		}
+		r.Parts, r.Failure = append(r.Parts, late...), tooLate
+	}
+	if len(w.fresh) > 0 {
+		fresh := *t
+		fresh.Messages = w.fresh
+		said, failure, err := b.answers(ctx, fresh)
+		if err != nil {
+			return err
+		}
+		r.Parts, r.Failure = append(r.Parts, b.named(said)...), failure
 	}
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
 	}
-	b.forgetDrawings(t)
+	b.forgetDrawings(t.Messages)
+	for _, x := range w.past {
+		b.forgetDrawings(x.Messages)
+	}
 	b.Log.Debug("reply saved", "chat", mask.JID(t.Chat), "parts", len(r.Parts), "took", time.Since(begin).Round(time.Millisecond))
 	return nil
+}
+
+// named gives each part an ID.
+func (b *Bot) named(parts []chat.Part) []chat.Part {
+	for i := range parts {
+		parts[i].ID = b.WA.NewID()
+	}
+	return parts
+}
+
+// answers returns what to answer to all messages of t, each by the model that it is for, in parts that have no ID yet.
+func (b *Bot) answers(ctx context.Context, t chat.Turn) (all []chat.Part, failure string, err error) {
+	begin := time.Now()
+	for i, part := range b.split(t) {
+		// What has been made so far must not be lost with the turn's time.
+		if end, ok := ctx.Deadline(); i > 0 && ok && time.Until(end) < time.Since(begin) {
+			return append(all, chat.Part{Text: noTimeForAll}), failure, nil
+		}
+		said, failed, err := b.answer(ctx, &part)
+		if err != nil {
+			return nil, "", err
+		}
+		failure = cmp.Or(failure, failed)
+		for i, p := range said {
+			p.Quote = i == 0 && t.Last().Group
+			all = append(all, p)
+		}
+	}
+	return all, failure, nil
 }
 
 // answer returns what to answer, in parts that have no ID yet: a picture of a model that draws, or text.
@@ -165,16 +230,22 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 	if err != nil {
 		return "", "", err
 	}
-	c, err := b.Model.Complete(ctx, b.prompt(t, history))
+	history = visible(history, t)
+	heard, err := b.heard(ctx, t)
+	if err != nil {
+		return "", "", err
+	}
+	c, err := b.Model.Complete(ctx, b.withHeard(b.prompt(t, history), len(t.Messages), heard))
 	var e *llm.Error
-	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history) > 0 {
-		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY", "chat", mask.JID(t.Chat))
+	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
+		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY_TOKENS", "chat", mask.JID(t.Chat))
 		c, err = b.Model.Complete(ctx, b.prompt(t, nil))
 	}
 	if err != nil {
 		return b.apology(ctx, t, err)
 	}
 	if text := strings.TrimSpace(format.Markdown(c.Text)); text != "" {
+		b.unhear(ctx, t, heard)
 		by, _ := b.Models.Named(c.By)
 		return by.WithIcon(text), "", nil
 	}
@@ -223,7 +294,7 @@ const gaveUp = "Sorry, I could not answer your last message. Please send it agai
 
 // send sends the parts that are not known to be sent.
 func (b *Bot) send(ctx context.Context, t *chat.Turn) error {
-	last := t.Last()
+	last := quotable(t)
 	for i, p := range t.Reply.Parts {
 		if p.Sent {
 			continue
@@ -260,6 +331,7 @@ func permanent(err error) bool {
 // cannot be sent. The sentence is saved as the turn's reply, so that it is said once whatever is
 // killed meanwhile.
 func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
+	defer b.ack(ctx, &t, "")
 	if t.Reply != nil && t.Reply.Failure == "" {
 		return nil
 	}

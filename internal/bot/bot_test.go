@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wabot/internal/chat"
+	"wabot/internal/inbox"
 	"wabot/internal/llm"
 	"wabot/internal/model"
 )
@@ -24,6 +25,10 @@ type world struct {
 	asked   []string   // the model of each prompt
 	answer  llm.Completion
 	fail    map[string]error // by what is done
+	stored  []chat.Exchange  // that Find looks through
+	heard   []chat.Message
+	amended []chat.Message
+	replies []chat.Reply // that were amended
 	ids     int
 }
 
@@ -64,6 +69,32 @@ func (w *world) SaveReply(_ context.Context, t *chat.Turn, r chat.Reply) error {
 	return nil
 }
 
+func (w *world) Find(_ context.Context, like chat.Message) (chat.Exchange, error) {
+	for _, x := range w.stored {
+		for _, m := range x.Messages {
+			if m.ID == like.ID && m.Sender == like.Sender {
+				x.Messages = slices.Clone(x.Messages)
+				return x, w.do("find %s", like.ID)
+			}
+		}
+	}
+	return chat.Exchange{}, inbox.ErrUnknown
+}
+
+func (w *world) Amend(_ context.Context, messages []chat.Message, r *chat.Reply) error {
+	w.amended = append(w.amended, messages...)
+	if r != nil {
+		w.replies = append(w.replies, *r)
+	}
+	return w.do("amend %d", len(messages))
+}
+
+func (w *world) Heard(context.Context, string) ([]chat.Message, error) { return w.heard, nil }
+
+func (w *world) Unhear(_ context.Context, _ string, used []chat.Message) error {
+	return w.do("unhear %d", len(used))
+}
+
 func (w *world) NewID() string { w.ids++; return fmt.Sprintf("OUT%d", w.ids) }
 
 func (w *world) Send(_ context.Context, to string, p chat.Part, quote *chat.Message) error {
@@ -75,12 +106,22 @@ func (w *world) Send(_ context.Context, to string, p chat.Part, quote *chat.Mess
 	if len(text) > 60 {
 		text = "long text"
 	}
+	switch {
+	case p.Edits != "":
+		quoting = " editing " + p.Edits
+	case p.Revokes != "":
+		quoting = " revoking " + p.Revokes
+	}
 	return w.do("send %s %q%s", p.ID, text, quoting)
 }
 
 func (w *world) Typing(context.Context, string) func() {
 	w.do("typing")
 	return func() { w.do("typed") }
+}
+
+func (w *world) React(_ context.Context, m chat.Message, emoji string) {
+	w.do("react to %s with %q", m.ID, emoji)
 }
 
 func (w *world) MarkRead(_ context.Context, messages []chat.Message) { w.do("read %d", len(messages)) }
@@ -91,7 +132,7 @@ func newWorld(t *testing.T) (*world, *Bot) {
 		{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini", Icon: "✨", Instructions: "Be brief."},
 		{Name: "dalle", Prefix: "!dalle", Icon: "🎨", Painter: new(llm.Client)},
 	}})
-	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, Log: slog.New(slog.DiscardHandler)})
+	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, HistoryTokens: 8000, Log: slog.New(slog.DiscardHandler)})
 }
 
 func turn(messages ...chat.Message) chat.Turn {
@@ -293,7 +334,7 @@ func TestHistoryIsBoundedBySize(t *testing.T) {
 		return chat.Exchange{Messages: []chat.Message{from(text)}, Reply: &chat.Reply{Parts: []chat.Part{{Text: "answer to " + text[:3]}}}}
 	}
 	w, b := newWorld(t)
-	w.history = []chat.Exchange{said("old"), said("big" + strings.Repeat("x", historyLimit)), said("new")}
+	w.history = []chat.Exchange{said("old"), said("big" + strings.Repeat(" word", b.HistoryTokens)), said("new")}
 	if err := b.Answer(t.Context(), turn(from("!ai hi"))); err != nil {
 		t.Fatal(err)
 	}

@@ -88,11 +88,11 @@ func (b *Bot) paint(ctx context.Context, asked chat.Message, m model.Model, desc
 	return picture, by, nil
 }
 
-// forgetDrawings drops what was drawn for a turn.
-func (b *Bot) forgetDrawings(t *chat.Turn) {
+// forgetDrawings drops what was drawn for messages.
+func (b *Bot) forgetDrawings(messages []chat.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, m := range t.Messages {
+	for _, m := range messages {
 		delete(b.drawn, keyOf(m))
 	}
 }

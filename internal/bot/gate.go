@@ -27,6 +27,7 @@ type verdict string
 
 const (
 	answer       verdict = ""
+	aChange      verdict = "an edit or a revoke of a message that was not for the bot"
 	noPrefix     verdict = "the account's own message without the prefix"
 	notAddressed verdict = "neither prefix, mention nor reply to the bot"
 	stranger     verdict = "the person is not in ALLOW"
@@ -37,6 +38,8 @@ const (
 func (r Rules) judge(m chat.Message) verdict {
 	_, prefixed := r.cut(m.Text)
 	switch {
+	case m.Change != nil:
+		return aChange
 	case m.Own:
 		return answer
 	case m.FromMe:

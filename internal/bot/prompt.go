@@ -21,9 +21,9 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 	if instructions != "" {
 		p.Messages = append(p.Messages, llm.Message{Role: llm.System, Text: instructions})
 	}
-	for _, e := range recent(history) {
+	for _, e := range recent(history, b.HistoryTokens) {
 		// A turn that ended in an apology teaches the model nothing but to apologise.
-		if e.Reply == nil || e.Reply.Failure != "" {
+		if e.Reply == nil || e.Reply.Failure != "" || len(e.Reply.Parts) == 0 {
 			continue
 		}
 		for _, m := range e.Messages {
@@ -45,45 +45,13 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 	return p
 }
 
-// historyLimit bounds the history of a prompt, in bytes of its texts: some 8,000 tokens of English, a part
-// of any model's window. Turns differ so much in length that their number alone would not.
-const historyLimit = 32 << 10
-
-// recent returns the newest turns that fit, oldest first.
-func recent(history []chat.Exchange) []chat.Exchange {
-	left := historyLimit
-	for i := len(history) - 1; i >= 0; i-- {
-		for _, m := range history[i].Messages {
-			left -= len(m.Text)
-			if m.Quoted != nil {
-				left -= len(m.Quoted.Text)
-			}
-		}
-		if history[i].Reply != nil {
-			for _, p := range history[i].Reply.Parts {
-				left -= len(p.Text)
-			}
-		}
-		if left < 0 {
-			return history[i+1:]
-		}
-	}
-	return history
-}
-
 // ask is a message as the model reads it.
 func (b *Bot) ask(m chat.Message) llm.Message {
 	var s strings.Builder
 	if m.Group {
 		fmt.Fprintf(&s, "%s: ", author(m))
 	}
-	if q := m.Quoted; q != nil && q.Text != "" {
-		who := "an earlier message"
-		if q.FromBot {
-			who = "your earlier message"
-		}
-		fmt.Fprintf(&s, "[in reply to %s: %q] ", who, q.Text)
-	}
+	s.WriteString(quoted(m.Quoted))
 	if m.Kind != chat.Text {
 		fmt.Fprintf(&s, "[sent: %s, which you cannot open; what is known of it follows] ", m.Kind)
 	}

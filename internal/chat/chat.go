@@ -37,6 +37,25 @@ type Message struct {
 	Own bool `json:"own,omitempty"`
 	// Mentioned is set where the message mentions the bot's account.
 	Mentioned bool `json:"mentioned,omitempty"`
+	// Change is set where the message edits or revokes an earlier one; what it has of a message is then
+	// what the earlier one gets by it.
+	Change *Change `json:"change,omitempty"`
+	// Revoked is set where the author has taken the message back: nothing is left of what it said.
+	Revoked bool `json:"revoked,omitempty"`
+	// Hold is until when more messages are awaited before this one is answered with them; zero: it is
+	// answered at once. The inbox sets it.
+	Hold time.Time `json:"hold,omitzero"`
+}
+
+// Change is what a message does to an earlier one.
+type Change struct {
+	// ID is the earlier message's, in the same chat.
+	ID string `json:"id"`
+	// Revoke takes the earlier message back; else it is edited.
+	Revoke bool `json:"revoke,omitempty"`
+	// Admin is set where a group's admin revokes, who need not be the author; Author is then the author's JID.
+	Admin  bool   `json:"admin,omitempty"`
+	Author string `json:"author,omitempty"`
 }
 
 // Kind is what a message carries.
@@ -103,6 +122,10 @@ type Part struct {
 	// Text is the text, or the caption of Picture.
 	Text    string   `json:"text"`
 	Picture *Picture `json:"picture,omitempty"`
+	// Edits and Revokes name an earlier part, of another turn, whose text this one replaces or which it takes
+	// back. At most one is set.
+	Edits   string `json:"edits,omitempty"`
+	Revokes string `json:"revokes,omitempty"`
 	// Quote is set where the part quotes the turn's last message.
 	Quote bool `json:"quote,omitempty"`
 	// Sent is set once WhatsApp's server has taken the part.

@@ -27,6 +27,7 @@ type Config struct {
 	Gemini, Ollama, DALLE, Flux, Stability Provider
 
 	Model    Model
+	Chat     Chat
 	Access   Access
 	WhatsApp WhatsApp
 	Store    Store
@@ -69,6 +70,18 @@ type Provider struct {
 	Name, Prefix, Icon string
 	// Size is that of pictures, such as 1024x1024, or empty; only DALLE's has one.
 	Size string
+}
+
+// Chat is when and how a chat is answered.
+type Chat struct {
+	// HistoryTokens bounds the history that the model is given.
+	HistoryTokens int
+	// Debounce is how long more messages of a chat are awaited, 0 for not at all.
+	Debounce time.Duration
+	// BacklogMaxAge is the age from which on a message is not answered.
+	BacklogMaxAge time.Duration
+	// Ack is the emoji reacted with until the answer is there, or empty.
+	Ack string
 }
 
 // Access is who may talk to the bot.

@@ -60,6 +60,18 @@ func duration(at func(*Config) *time.Duration) func(*Config, string) error {
 	}
 }
 
+// pause takes a length of time up to most, or none.
+func pause(at func(*Config) *time.Duration, most time.Duration) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		v, err := time.ParseDuration(value)
+		if err != nil || v < 0 || v > most {
+			return fmt.Errorf("%q is not a length of time up to %v; write a number with its unit, such as 1s or 500ms, or 0s for none", value, most)
+		}
+		*at(c) = v
+		return nil
+	}
+}
+
 func choice[T any](at func(*Config) *T, choices map[string]T) func(*Config, string) error {
 	return func(c *Config, value string) error {
 		v, ok := choices[strings.ToLower(value)]

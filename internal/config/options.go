@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -197,6 +198,31 @@ var sections = []section{
 			name: "HISTORY", def: "20",
 			means: "How many past questions and answers of a chat the model is given with a new one. 0 gives it none; more cost more.",
 			read:  count(func(c *Config) *int { return &c.Model.History }),
+		},
+		{
+			name: "HISTORY_TOKENS", def: "8000",
+			means: "How many tokens these may have together; the oldest are left out. Lower it for a model with a small window, raise it for long memories, which cost more.",
+			read:  count(func(c *Config) *int { return &c.Chat.HistoryTokens }),
+		},
+		{
+			name: "DEBOUNCE", def: "1s",
+			means: "How long to wait after a message for more of the same chat, to answer them together: at most 5s in all. Commands, pictures and other media end the wait. 0s answers each message at once.",
+			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Debounce }, 5*time.Second),
+		},
+		{
+			name: "BACKLOG_MAX_AGE", def: "24h",
+			means: "After a time away, messages older than this are not answered; their chat is told so in one line.",
+			read:  duration(func(c *Config) *time.Duration { return &c.Chat.BacklogMaxAge }),
+		},
+		{
+			name: "ACK_REACTION", def: "off",
+			means: "An emoji, such as 👀, with which the bot reacts to a question while it is at work; it is taken back with the answer. off for none.",
+			read: func(c *Config, value string) error {
+				if !strings.EqualFold(value, "off") {
+					c.Chat.Ack = value
+				}
+				return nil
+			},
 		},
 		{
 			name: "MODEL_TIMEOUT", def: "5m",

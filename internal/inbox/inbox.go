@@ -34,6 +34,10 @@ type Options struct {
 	// Lease is how long a turn may take, 5 minutes by default. Its last tenth is kept for
 	// deciding what becomes of the turn: the answer's context ends before.
 	Lease time.Duration
+	// Debounce is how long more messages of a chat are awaited after each, up to MostHold in all, to be answered
+	// together; zero awaits none. Closes, if set, says of a message that nothing is awaited after it.
+	Debounce time.Duration
+	Closes   func(m chat.Message) bool
 	// MaxAttempts is how often a turn is tried; 12 by default, which with the default pauses takes about twenty minutes.
 	MaxAttempts int
 	// MaxAge is how old a turn's newest message may be for a failed turn to be tried again; 24
@@ -77,6 +81,8 @@ type Inbox struct {
 	// wake holds one token while there may be something to claim.
 	wake chan struct{}
 
+	hearing sync.Mutex // held from reading what was heard to writing it
+
 	mu sync.Mutex
 	// replies are those saved for the running turns, by lease.
 	replies map[string]*chat.Reply
@@ -118,7 +124,9 @@ func (e *permanent) Unwrap() error { return e.err }
 
 // Put stores m, durably, to be answered. A message that is already stored is left as it is.
 func (b *Inbox) Put(ctx context.Context, m chat.Message) error {
-	if err := b.store.Put(ctx, m, time.Now()); err != nil {
+	now := time.Now()
+	m.Hold = b.hold(m, now)
+	if err := b.store.Put(ctx, m, now); err != nil {
 		return fmt.Errorf("store a message: %w", err)
 	}
 	b.rouse()
@@ -146,6 +154,23 @@ func (b *Inbox) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 		return nil, fmt.Errorf("read the chat's history: %w", err)
 	}
 	return all, nil
+}
+
+// Find returns the turn of a message, known by its chat, sender and ID; ErrUnknown if it is not stored.
+func (b *Inbox) Find(ctx context.Context, like chat.Message) (chat.Exchange, error) {
+	x, err := b.store.Find(ctx, like)
+	if err != nil {
+		return chat.Exchange{}, fmt.Errorf("find a message: %w", err)
+	}
+	return x, nil
+}
+
+// Amend replaces what is stored of messages and, with r, the reply of the first one's turn if that has ended.
+func (b *Inbox) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error {
+	if err := b.store.Amend(ctx, messages, r); err != nil {
+		return fmt.Errorf("change stored messages: %w", err)
+	}
+	return nil
 }
 
 // Depth counts the messages that are not answered yet.

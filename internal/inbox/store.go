@@ -15,6 +15,9 @@ var ErrEmpty = errors.New("no chat waits")
 // claimed the chat. Whoever gets it stops working on the turn.
 var ErrLeaseLost = errors.New("the lease on this chat was lost")
 
+// ErrUnknown says that a message is not stored.
+var ErrUnknown = errors.New("no such message")
+
 // Store keeps messages from ack to answer. Each method is one atomic write (or one read),
 // durable once it returns, and safe for concurrent use. A store never reads the clock:
 // callers pass the time. Times keep at least a millisecond's precision.
@@ -22,23 +25,36 @@ type Store interface {
 	// Put adds m, to be answered. A message already there, by chat (under either of its
 	// addresses), sender and ID, is left as it is, whatever became of it. What is stored
 	// under m.ChatAlt is from then on found under m.Chat. now is when m came in: the order in
-	// which messages are answered.
+	// which messages are answered. Where m.Hold is set more is awaited: Held says until when.
 	Put(ctx context.Context, m chat.Message, now time.Time) error
 
 	// Claim leases, until the given time, the chat that has waited longest; never one whose
-	// lease is live at now, nor one whose retry time has not come. The turn has all the
+	// lease is live at now, nor one whose retry time has not come, nor one that is held at now. The turn has all the
 	// messages that wait in that chat, or, where an earlier attempt saved a reply, that reply and
 	// just the messages it answers: what came later waits for the next turn. Claim counts
 	// the attempt. It returns ErrEmpty when no chat can be claimed.
 	Claim(ctx context.Context, now, until time.Time) (chat.Turn, error)
 
 	// Next is the earliest time at which a chat that cannot be claimed now may become
-	// claimable by the passing of time: its lease runs out or its retry time comes. It is zero where
+	// claimable by the passing of time: its lease runs out, or its retry time or the end of its hold comes. It is zero where
 	// nothing waits. A chat that can be claimed at now gives a time not after now.
 	Next(ctx context.Context) (time.Time, error)
 
 	// History returns the last n finished turns of a chat, oldest first.
 	History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error)
+
+	// Find returns the turn of the message with like's chat, sender and ID (under any of their addresses), with the
+	// reply that is saved so far; for a message that waits, just the message. ErrUnknown if it is not stored.
+	Find(ctx context.Context, like chat.Message) (chat.Exchange, error)
+
+	// Amend replaces what is stored of messages, wherever they are; it does not change which turn they are in. One
+	// that is not stored is passed over. With r, the reply of the turn that the first is in is replaced too, if that turn
+	// has ended.
+	Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error
+
+	// Heard returns the list that SetHeard has last set for a chat; it is apart from all other messages.
+	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
+	SetHeard(ctx context.Context, chatJID string, all []chat.Message) error
 
 	// SaveReply stores the turn's reply, in place of an earlier one. From then on the turn is just
 	// the messages in t. The lease goes on. ErrLeaseLost if it is another's.

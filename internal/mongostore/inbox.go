@@ -385,6 +385,18 @@ func (s *Store) dropRepeated(ctx context.Context, b *box, from, to string) error
 	return nil
 }
 
+// held is until when the chat is held whose newest waiting message this is and whose first came in at first, or 0.
+func (m messageRow) held(first int64) int64 {
+	var newest chat.Message
+	if json.Unmarshal([]byte(m.Message), &newest) != nil {
+		return 0 // whoever claims the chat says so
+	}
+	if held := inbox.Held(newest, time.Unix(0, first)); !held.IsZero() {
+		return held.UnixNano()
+	}
+	return 0
+}
+
 // chatState is since when a chat waits, and from when on it may be claimed.
 type chatState struct{ since, ready int64 }
 
@@ -396,8 +408,14 @@ func (b *box) chats() map[string]chatState {
 		}
 		out[jid] = chatState{since, ready}
 	}
+	newest := make(map[string]messageRow)
 	for _, m := range b.waiting {
 		add(m.Chat, m.Came, 0)
+		newest[m.Chat] = m
+	}
+	for jid, m := range newest {
+		first := slices.IndexFunc(b.waiting, func(o messageRow) bool { return o.Chat == jid })
+		add(jid, m.Came, m.held(b.waiting[first].Came))
 	}
 	for _, t := range b.turns {
 		add(t.Chat, t.Messages[0].Came, t.Ready)

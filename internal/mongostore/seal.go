@@ -108,7 +108,7 @@ func newSealer(key []byte, old [][]byte) (s *sealer, err error) {
 	return s, nil
 }
 
-func place(id, field string) []byte { return []byte(id + "\x00" + field) }
+func boundTo(id, field string) []byte { return []byte(id + "\x00" + field) }
 
 // seal gives what is stored in a field of the document with the _id. Nothing stays nothing.
 func (s *sealer) seal(id, field string, data []byte) any {
@@ -118,7 +118,7 @@ func (s *sealer) seal(id, field string, data []byte) any {
 	nonce := make([]byte, s.first.aead.NonceSize())
 	rand.Read(nonce)
 	out := append([]byte(s.first.name), nonce...)
-	return bson.Binary{Subtype: sealedType, Data: s.first.aead.Seal(out, nonce, data, place(id, field))}
+	return bson.Binary{Subtype: sealedType, Data: s.first.aead.Seal(out, nonce, data, boundTo(id, field))}
 }
 
 func (s *sealer) open(id, field string, b bson.Binary) ([]byte, error) {
@@ -128,7 +128,7 @@ func (s *sealer) open(id, field string, b bson.Binary) ([]byte, error) {
 	for _, k := range s.keys {
 		rest, ok := bytes.CutPrefix(b.Data, []byte(k.name))
 		if n := k.aead.NonceSize(); ok && len(rest) >= n {
-			if data, err := k.aead.Open([]byte{}, rest[:n], rest[n:], place(id, field)); err == nil {
+			if data, err := k.aead.Open([]byte{}, rest[:n], rest[n:], boundTo(id, field)); err == nil {
 				return data, nil
 			}
 		}

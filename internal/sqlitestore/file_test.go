@@ -278,7 +278,7 @@ func TestPlans(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
 				t.Fatal(err)
 			}
-			if detail == "SCAN CONSTANT ROW" || q == forgetMessages || q == forgetTurns || q == forgetChats {
+			if detail == "SCAN CONSTANT ROW" || q == forgetMessages || q == forgetTurns || q == forgetChats || q == forgetHeard {
 				continue
 			}
 			if strings.HasPrefix(detail, "SCAN") || strings.Contains(detail, "TEMP B-TREE") && q != selectOpen {

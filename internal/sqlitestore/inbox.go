@@ -25,8 +25,6 @@ const (
 
 	selectSeen    = `SELECT count(*) FROM messages WHERE chat = ?1 AND id = ?2 AND sender IN (?3, ?4)`
 	insertMessage = `INSERT INTO messages (chat, sender, id, came, message) VALUES (?, ?, ?, ?, ?)`
-	addWaiting    = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, 0)
-		ON CONFLICT (chat) DO UPDATE SET since = min(since, excluded.since)`
 
 	selectStored = `SELECT EXISTS (SELECT 1 FROM messages WHERE chat = ?)`
 	// In a direct chat the other's address is the chat's, and changes with it.
@@ -59,14 +57,26 @@ const (
 	forgetMessages = `DELETE FROM messages`
 	forgetTurns    = `DELETE FROM turns`
 	forgetChats    = `DELETE FROM chats`
+	forgetHeard    = `DELETE FROM heard`
+
+	selectHeard = `SELECT messages FROM heard WHERE chat = ?`
+	putHeard    = `INSERT INTO heard (chat, messages) VALUES (?, ?) ON CONFLICT (chat) DO UPDATE SET messages = excluded.messages`
+	deleteHeard = `DELETE FROM heard WHERE chat = ?`
 
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
 
 	selectWaitingSince = `SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL`
+	selectNewest       = `SELECT message FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL ORDER BY came DESC, seq DESC LIMIT 1`
 	selectOpenSince    = `SELECT min(since), max(ready) FROM turns WHERE chat = ? AND ended IS NULL`
 	putChat            = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, ?)
 		ON CONFLICT (chat) DO UPDATE SET since = excluded.since, ready = excluded.ready`
 	deleteChat = `DELETE FROM chats WHERE chat = ?`
+
+	selectTurnOf = `SELECT seq, chat, turn FROM messages WHERE chat IN (?1, ?2) AND id = ?3 AND sender IN (?4, ?5) LIMIT 1`
+	selectOne    = `SELECT message FROM messages WHERE seq = ?`
+	selectReply  = `SELECT reply FROM turns WHERE id = ?`
+	amendMessage = `UPDATE messages SET message = ?2 WHERE seq = ?1`
+	amendReply   = `UPDATE turns SET reply = ?2 WHERE id = ?1 AND ended IS NOT NULL`
 
 	selectReady   = `SELECT min(ready) FROM chats`
 	selectHistory = `SELECT id, reply FROM turns WHERE chat = ? AND ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?`
@@ -77,12 +87,13 @@ const (
 var (
 	writes = []string{
 		putNote, deleteNote,
-		selectSeen, insertMessage, addWaiting, selectStored, moveMessages, moveTurns, dropRepeated,
+		selectSeen, insertMessage, selectStored, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
-		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats,
-		selectWaitingSince, selectOpenSince, putChat, deleteChat,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, putHeard, deleteHeard,
+		selectWaitingSince, selectNewest, selectOpenSince, putChat, deleteChat,
+		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
 	}
-	reads = []string{selectNote, selectOfTurn, selectReady, selectHistory, selectDepth}
+	reads = []string{selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth}
 )
 
 // Put implements inbox.Store.
@@ -104,7 +115,7 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 		if err := tx.exec(insertMessage, m.Chat, m.Sender, m.ID, now.UnixNano(), string(text)); err != nil {
 			return err
 		}
-		return tx.exec(addWaiting, m.Chat, now.UnixNano())
+		return tx.settle(m.Chat)
 	})
 }
 
@@ -147,7 +158,30 @@ func (t transaction) settle(jid string) error {
 	case waiting.Valid:
 		since.V = min(since.V, waiting.V)
 	}
+	if waiting.Valid {
+		held, err := t.held(jid, time.Unix(0, waiting.V))
+		if err != nil {
+			return err
+		}
+		ready.V = max(ready.V, held)
+	}
 	return t.exec(putChat, jid, since.V, ready.V)
+}
+
+// held is until when the chat is held whose first waiting message came in at first, or 0.
+func (t transaction) held(jid string, first time.Time) (int64, error) {
+	var text []byte
+	if err := t.row(selectNewest, jid).Scan(&text); err != nil {
+		return 0, err
+	}
+	var newest chat.Message
+	if err := json.Unmarshal(text, &newest); err != nil {
+		return 0, fmt.Errorf("read a message: %w", err)
+	}
+	if held := inbox.Held(newest, first); !held.IsZero() {
+		return held.UnixNano(), nil
+	}
+	return 0, nil
 }
 
 // Claim implements inbox.Store.
@@ -408,7 +442,7 @@ func (s *Store) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Store) Forget(ctx context.Context) error {
 	return s.transaction(ctx, "forget all messages", func(tx transaction) error {
-		for _, query := range []string{forgetMessages, forgetTurns, forgetChats} {
+		for _, query := range []string{forgetMessages, forgetTurns, forgetChats, forgetHeard} {
 			if err := tx.exec(query); err != nil {
 				return err
 			}

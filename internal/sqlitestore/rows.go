@@ -358,7 +358,7 @@ func (s *Store) Clear(ctx context.Context) error {
 		for _, query := range []string{
 			`DELETE FROM whatsmeow_device`, // and what belongs to it, but for the tokens
 			`DELETE FROM whatsmeow_privacy_tokens`, `DELETE FROM whatsmeow_lid_map`,
-			`DELETE FROM messages`, `DELETE FROM turns`, `DELETE FROM chats`,
+			`DELETE FROM messages`, `DELETE FROM turns`, `DELETE FROM chats`, `DELETE FROM heard`,
 		} {
 			if _, err := tx.tx.ExecContext(ctx, query); err != nil {
 				return err

@@ -56,6 +56,12 @@ CREATE TABLE notes (
 	key   TEXT PRIMARY KEY,
 	value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+`, `
+-- What was said in a group without the bot, as JSON, until it was told to the model.
+CREATE TABLE heard (
+	chat     TEXT PRIMARY KEY,
+	messages TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate runs the steps that the database has not seen yet.

@@ -55,6 +55,14 @@ func Inbox(t *testing.T, open Open) {
 		"next is when something can be claimed":      next,
 		"depth counts the unanswered":                depth,
 		"what is forgotten is gone":                  forget,
+		"a message is found where it is":             find,
+		"a message is found under its addresses":     findAddresses,
+		"what is stored can be changed":              amend,
+		"what was answered can be changed":           amendEnded,
+		"what was heard is kept apart":               heard,
+		"a burst is held together":                   held,
+		"a held burst survives a restart":            heldRestart,
+		"a hold does not shorten a lease or a retry": heldWhileLeased,
 		"all survives a restart":                     restart,
 		"a cancelled call does nothing":              cancelled,
 		"many at once get each message once":         concurrent,
@@ -727,6 +735,8 @@ func cancelled(t *testing.T, b *box) {
 	_, next := b.Next(ctx)
 	_, history := b.History(ctx, alice, 1)
 	_, depth := b.Depth(ctx)
+	_, heard := b.Heard(ctx, group)
+	_, find := b.Find(ctx, says(alice, "a"))
 	for name, err := range map[string]error{
 		"Put":       b.Put(ctx, says(alice, "b"), at(4)),
 		"Claim":     claim,
@@ -737,6 +747,10 @@ func cancelled(t *testing.T, b *box) {
 		"Retry":     b.Retry(ctx, turn, at(4)),
 		"Fail":      b.Fail(ctx, turn, at(4), "why"),
 		"Release":   b.Release(ctx),
+		"Find":      find,
+		"Amend":     b.Amend(ctx, turn.Messages, nil),
+		"Heard":     heard,
+		"SetHeard":  b.SetHeard(ctx, group, turn.Messages),
 		"Depth":     depth,
 	} {
 		if !errors.Is(err, context.Canceled) {

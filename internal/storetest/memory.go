@@ -22,6 +22,7 @@ type Memory struct {
 	mu       sync.Mutex
 	messages []*stored
 	turns    []*turn
+	said     map[string][]chat.Message // heard, by chat
 	leases   int
 }
 
@@ -157,7 +158,7 @@ func (s *Memory) Claim(ctx context.Context, now, until time.Time) (t chat.Turn, 
 
 func (m *stored) unanswered() bool { return m.turn == nil || m.turn.ended.IsZero() }
 
-// ready is when the chat may be claimed, as far as its leases and retries go.
+// ready is when the chat may be claimed, as far as its leases, retries and holds go.
 func (s *Memory) ready(jid string) time.Time {
 	var when time.Time
 	for _, t := range s.open(jid) {
@@ -165,7 +166,30 @@ func (s *Memory) ready(jid string) time.Time {
 			when = t.ready
 		}
 	}
+	if held := s.held(jid); held.After(when) {
+		when = held
+	}
 	return when
+}
+
+// held is until when more is awaited in the chat.
+func (s *Memory) held(jid string) time.Time {
+	var first, newest *stored
+	for _, m := range s.messages {
+		if m.Chat != jid || m.turn != nil {
+			continue
+		}
+		if first == nil || m.came.Before(first.came) {
+			first = m
+		}
+		if newest == nil || !m.came.Before(newest.came) {
+			newest = m
+		}
+	}
+	if first == nil {
+		return time.Time{}
+	}
+	return inbox.Held(newest.Message, first.came)
 }
 
 // open returns the turns of the chat that have begun and not ended.
@@ -241,6 +265,75 @@ func (s *Memory) History(ctx context.Context, chatJID string, n int) (all []chat
 	return all, err
 }
 
+// find is the message like, or nil.
+func (s *Memory) find(like chat.Message) *stored {
+	key := &stored{Message: like, senders: []string{like.Sender}}
+	if like.SenderAlt != "" {
+		key.senders = append(key.senders, like.SenderAlt)
+	}
+	for _, m := range s.messages {
+		if m.same(key) || m.ID == like.ID && m.Chat == like.ChatAlt && slices.ContainsFunc(m.senders, func(s string) bool { return slices.Contains(key.senders, s) }) {
+			return m
+		}
+	}
+	return nil
+}
+
+// Find implements inbox.Store.
+func (s *Memory) Find(ctx context.Context, like chat.Message) (x chat.Exchange, err error) {
+	err = s.call(ctx, "Find", like.ID, func() error {
+		m := s.find(like)
+		switch {
+		case m == nil:
+			return inbox.ErrUnknown
+		case m.turn == nil:
+			x.Messages = []chat.Message{m.Message}
+		default:
+			x = chat.Exchange{Messages: s.of(m.turn), Reply: clone(m.turn.reply)}
+		}
+		return nil
+	})
+	return x, err
+}
+
+// Amend implements inbox.Store.
+func (s *Memory) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error {
+	return s.call(ctx, "Amend", messages[0].ID, func() error {
+		for i, m := range messages {
+			there := s.find(m)
+			if there == nil {
+				continue
+			}
+			m.Chat, m.ChatAlt, m.Sender, m.SenderAlt = there.Chat, there.ChatAlt, there.Sender, there.SenderAlt
+			there.Message = m
+			if i == 0 && r != nil && there.turn != nil && !there.turn.ended.IsZero() {
+				there.turn.reply = clone(r)
+			}
+		}
+		return nil
+	})
+}
+
+// Heard implements inbox.Store.
+func (s *Memory) Heard(ctx context.Context, chatJID string) (all []chat.Message, err error) {
+	err = s.call(ctx, "Heard", "", func() error {
+		all = slices.Clone(s.said[chatJID])
+		return nil
+	})
+	return all, err
+}
+
+// SetHeard implements inbox.Store.
+func (s *Memory) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
+	return s.call(ctx, "SetHeard", "", func() error {
+		if s.said == nil {
+			s.said = map[string][]chat.Message{}
+		}
+		s.said[chatJID] = slices.Clone(all)
+		return nil
+	})
+}
+
 // leased calls f with the turn that t was claimed as.
 func (s *Memory) leased(ctx context.Context, method string, t chat.Turn, f func(*turn)) error {
 	return s.call(ctx, method, t.Messages[0].ID, func() error {
@@ -288,7 +381,7 @@ func (s *Memory) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Memory) Forget(ctx context.Context) error {
 	return s.call(ctx, "Forget", "", func() error {
-		s.messages, s.turns = nil, nil
+		s.messages, s.turns, s.said = nil, nil, nil
 		return nil
 	})
 }

@@ -31,6 +31,7 @@ func random(t *testing.T, b *box) {
 			"finish":  p.finish,
 			"retry":   p.retry,
 			"fail":    p.fail,
+			"amend":   p.amend,
 			"wait":    func(rt *rapid.T) { p.now = p.now.Add(p.seconds(rt)) },
 			"release": func(rt *rapid.T) { p.same(rt, "release", b.Release(t.Context()), p.model.Release(t.Context())) },
 			"":        p.compare,
@@ -78,7 +79,7 @@ func (p *pair) seconds(t *rapid.T) time.Duration {
 
 // same expects that both succeeded or both said the same.
 func (p *pair) same(t *rapid.T, doing string, got, want error) {
-	for _, known := range []error{inbox.ErrEmpty, inbox.ErrLeaseLost} {
+	for _, known := range []error{inbox.ErrEmpty, inbox.ErrLeaseLost, inbox.ErrUnknown} {
 		if errors.Is(want, known) && errors.Is(got, known) {
 			return
 		}
@@ -112,6 +113,9 @@ func (p *pair) message(t *rapid.T) chat.Message {
 
 func (p *pair) store(t *rapid.T, m chat.Message) {
 	now := p.tick()
+	if rapid.IntRange(0, 2).Draw(t, "hold") == 0 {
+		m.Hold = now.Add(p.seconds(t) / 4)
+	}
 	p.same(t, "put", p.b.Put(p.b.t.Context(), m, now), p.model.Put(p.b.t.Context(), m, now))
 }
 
@@ -134,6 +138,36 @@ func (p *pair) again(t *rapid.T) {
 		m.Chat, m.ChatAlt = pn+"@lid", m.Chat
 	}
 	p.store(t, m)
+}
+
+// amend changes a message, and looks whether it is found.
+func (p *pair) amend(t *rapid.T) {
+	if len(p.sent) == 0 {
+		t.Skip("nothing was sent")
+	}
+	ctx := p.b.t.Context()
+	m := rapid.SampledFrom(p.sent).Draw(t, "message")
+	got, err := p.b.Find(ctx, m)
+	want, wantErr := p.model.Find(ctx, m)
+	p.same(t, "find", err, wantErr)
+	if wantErr != nil {
+		return
+	}
+	if !slices.Equal(textsOf(got.Messages), textsOf(want.Messages)) || !reflect.DeepEqual(got.Reply, want.Reply) {
+		t.Fatalf("found %v, want %v", got, want)
+	}
+	p.n++
+	r := reply(fmt.Sprint(p.n))
+	m.Text = fmt.Sprint("changed ", p.n)
+	p.same(t, "amend", p.b.Amend(ctx, []chat.Message{m}, &r), p.model.Amend(ctx, []chat.Message{m}, &r))
+}
+
+func textsOf(all []chat.Message) []string {
+	texts := make([]string, len(all))
+	for i, m := range all {
+		texts[i] = m.ID + ": " + m.Text
+	}
+	return texts
 }
 
 func cutServer(jid, server string) (user string, ok bool) {

@@ -40,12 +40,16 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		return m, "between the account's own devices"
 	case info.IsFromMe && info.Sender.Device == me.device, me.sentByUs != nil && me.sentByUs(info.ID):
 		return m, "the bot's own"
-	case evt.IsEdit || info.Edit != types.EditAttributeEmpty:
-		return m, "an edit or a revoke"
 	case evt.SourceWebMsg != nil && evt.UnavailableRequestID == "":
 		return m, "history"
 	}
-	c, ok := contentOf(evt.Message)
+	change, c, ok := changeOf(evt)
+	if !ok && (evt.IsEdit || info.Edit != types.EditAttributeEmpty) {
+		return m, "an edit or a revoke of what is no message"
+	}
+	if !ok {
+		c, ok = contentOf(unwrap(evt.Message))
+	}
 	if !ok {
 		return m, "nothing to read"
 	}
@@ -55,6 +59,7 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		Time:      info.Timestamp,
 		Text:      c.text,
 		Kind:      c.kind,
+		Change:    change,
 		Group:     info.Chat.Server == types.GroupServer,
 		FromMe:    info.IsFromMe,
 		Mentioned: c.mentions(me),
@@ -155,7 +160,7 @@ func contentOf(msg *waE2E.Message) (content, bool) {
 			return content{chat.Other, poll.GetName(), poll.GetContextInfo()}, true
 		}
 	}
-	return content{}, false
+	return businessContent(msg)
 }
 
 // mentions reports whether the content mentions the account, under either address.
@@ -178,8 +183,7 @@ func (c content) quoted(me self) *chat.Quoted {
 		q.Sender = j.ToNonAD().String()
 		q.FromBot = me.is(j.ToNonAD()) && me.sentByUs != nil && me.sentByUs(q.ID)
 	}
-	evt := (&events.Message{RawMessage: c.context.GetQuotedMessage()}).UnwrapRaw()
-	if inner, ok := contentOf(evt.Message); ok {
+	if inner, ok := quotedContent(c.context.GetQuotedMessage()); ok {
 		q.Kind, q.Text = inner.kind, inner.text
 	}
 	return q

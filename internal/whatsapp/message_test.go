@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
@@ -59,6 +60,11 @@ func TestMessageFrom(t *testing.T) {
 	context := func(c *waE2E.ContextInfo) *waE2E.Message {
 		return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: proto.String("hi"), ContextInfo: c}}
 	}
+	revoke := &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_REVOKE.Enum(), Key: &waCommon.MessageKey{ID: proto.String("OLD")}}}
+	adminRevoke := event(types.MessageSource{Chat: group, Sender: aliceLID, SenderAlt: alicePN, IsGroup: true}, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
+		Type: waE2E.ProtocolMessage_REVOKE.Enum(), Key: &waCommon.MessageKey{ID: proto.String("OLD"), Participant: proto.String("5:3@lid")},
+	}})
+	adminRevoke.Info.Edit = types.EditAttributeAdminRevoke
 	for name, test := range map[string]struct {
 		event *events.Message
 		want  chat.Message
@@ -102,6 +108,15 @@ func TestMessageFrom(t *testing.T) {
 			alice(func(m *chat.Message) {
 				m.Quoted = &chat.Quoted{ID: "OURS", Sender: aliceLID.String(), Kind: chat.Other}
 			})},
+		"edit": {event(fromAlice, &waE2E.Message{EditedMessage: &waE2E.FutureProofMessage{Message: &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
+			Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum(), Key: &waCommon.MessageKey{ID: proto.String("OLD")}, EditedMessage: text("hi"),
+		}}}}), alice(func(m *chat.Message) { m.Change = &chat.Change{ID: "OLD"} })},
+		"revoke": {event(fromAlice, revoke), alice(func(m *chat.Message) { m.Text, m.Change = "", &chat.Change{ID: "OLD", Revoke: true} })},
+		"revoke by an admin": {adminRevoke, alice(func(m *chat.Message) {
+			inGroup(m)
+			m.Text, m.Change = "", &chat.Change{ID: "OLD", Revoke: true, Admin: true, Author: "5@lid"}
+		})},
+		"wrapped against the order": {event(fromAlice, &waE2E.Message{ViewOnceMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{BotInvokeMessage: wrap(text("hi"))})})}), alice(nil)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +147,7 @@ func TestMessageFromNotForUs(t *testing.T) {
 		"our own device":  {event(types.MessageSource{Chat: ownLID, Sender: onDevice(ownLID, 7), IsFromMe: true}, text("hi")), "the bot's own"},
 		"our own ID":      {ours, "the bot's own"},
 		"between devices": {peer, "between the account's own devices"},
-		"edit":            {edited, "an edit or a revoke"},
+		"edit":            {edited, "an edit or a revoke of what is no message"},
 		"reaction":        {event(fromAlice, &waE2E.Message{ReactionMessage: &waE2E.ReactionMessage{Text: proto.String("x")}}), "nothing to read"},
 		"protocol":        {event(fromAlice, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{}}), "nothing to read"},
 		"empty":           {event(fromAlice, &waE2E.Message{}), "nothing to read"},
@@ -141,6 +156,58 @@ func TestMessageFromNotForUs(t *testing.T) {
 			t.Parallel()
 			if m, reason := messageFrom(test.event, me); reason != test.want {
 				t.Errorf("reason %q, want %q; message %+v", reason, test.want, m)
+			}
+		})
+	}
+}
+
+func wrap(m *waE2E.Message) *waE2E.FutureProofMessage { return &waE2E.FutureProofMessage{Message: m} }
+
+// What is quoted is read whatever its kind, and whatever lies around it.
+func TestQuotedContent(t *testing.T) {
+	t.Parallel()
+	hi := proto.String("hi")
+	edit := &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_MESSAGE_EDIT.Enum(), Key: &waCommon.MessageKey{ID: hi}, EditedMessage: text("hi")}}
+	for name, test := range map[string]struct {
+		quoted *waE2E.Message
+		kind   chat.Kind
+		text   string
+	}{
+		"text":               {text("hi"), chat.Text, "hi"},
+		"extended text":      {&waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: hi}}, chat.Text, "hi"},
+		"image":              {&waE2E.Message{ImageMessage: &waE2E.ImageMessage{Caption: hi}}, chat.Image, "hi"},
+		"video":              {&waE2E.Message{VideoMessage: &waE2E.VideoMessage{Caption: hi}}, chat.Video, "hi"},
+		"document":           {&waE2E.Message{DocumentWithCaptionMessage: wrap(&waE2E.Message{DocumentMessage: &waE2E.DocumentMessage{Caption: hi}})}, chat.Document, "hi"},
+		"contact":            {&waE2E.Message{ContactMessage: &waE2E.ContactMessage{DisplayName: hi}}, chat.Contact, "hi"},
+		"poll":               {&waE2E.Message{PollCreationMessageV4: wrap(&waE2E.Message{PollCreationMessage: &waE2E.PollCreationMessage{Name: hi}})}, chat.Other, "hi"},
+		"buttons":            {&waE2E.Message{ButtonsMessage: &waE2E.ButtonsMessage{ContentText: hi}}, chat.Text, "hi"},
+		"list":               {&waE2E.Message{ListMessage: &waE2E.ListMessage{Description: hi}}, chat.Text, "hi"},
+		"template":           {&waE2E.Message{TemplateMessage: &waE2E.TemplateMessage{HydratedTemplate: &waE2E.TemplateMessage_HydratedFourRowTemplate{HydratedContentText: hi}}}, chat.Text, "hi"},
+		"interactive":        {&waE2E.Message{InteractiveMessage: &waE2E.InteractiveMessage{Body: &waE2E.InteractiveMessage_Body{Text: hi}}}, chat.Text, "hi"},
+		"interactive answer": {&waE2E.Message{InteractiveResponseMessage: &waE2E.InteractiveResponseMessage{Body: &waE2E.InteractiveResponseMessage_Body{Text: hi}}}, chat.Text, "hi"},
+		"structured":         {&waE2E.Message{HighlyStructuredMessage: &waE2E.HighlyStructuredMessage{}}, chat.Other, ""},
+		"group invite":       {&waE2E.Message{GroupInviteMessage: &waE2E.GroupInviteMessage{GroupName: hi}}, chat.Other, "hi"},
+		"event":              {&waE2E.Message{EventMessage: &waE2E.EventMessage{Name: hi}}, chat.Other, "hi"},
+		"product":            {&waE2E.Message{ProductMessage: &waE2E.ProductMessage{Body: hi}}, chat.Other, "hi"},
+		"order":              {&waE2E.Message{OrderMessage: &waE2E.OrderMessage{Message: hi}}, chat.Other, "hi"},
+		"disappearing":       {&waE2E.Message{EphemeralMessage: wrap(text("hi"))}, chat.Text, "hi"},
+		"view once":          {&waE2E.Message{ViewOnceMessage: wrap(&waE2E.Message{ImageMessage: &waE2E.ImageMessage{Caption: hi}})}, chat.Image, "hi"},
+		"view once, 2":       {&waE2E.Message{ViewOnceMessageV2: wrap(&waE2E.Message{VideoMessage: &waE2E.VideoMessage{Caption: hi}})}, chat.Video, "hi"},
+		"view once, 3":       {&waE2E.Message{ViewOnceMessageV2Extension: wrap(&waE2E.Message{AudioMessage: &waE2E.AudioMessage{PTT: proto.Bool(true)}})}, chat.Voice, ""},
+		"from a device":      {&waE2E.Message{DeviceSentMessage: &waE2E.DeviceSentMessage{Message: text("hi")}}, chat.Text, "hi"},
+		"to a bot":           {&waE2E.Message{BotInvokeMessage: wrap(text("hi"))}, chat.Text, "hi"},
+		"edited":             {&waE2E.Message{EditedMessage: wrap(edit)}, chat.Text, "hi"},
+		"too deep": {&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{
+			EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(&waE2E.Message{EphemeralMessage: wrap(text("hi"))})})})})})})})})}, chat.Other, ""},
+		"nothing": {nil, chat.Other, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, reason := messageFrom(event(fromAlice, &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
+				Text: proto.String("see"), ContextInfo: &waE2E.ContextInfo{StanzaID: proto.String("Q"), QuotedMessage: test.quoted},
+			}}), me)
+			if reason != "" || m.Quoted == nil || m.Quoted.Kind != test.kind || m.Quoted.Text != test.text {
+				t.Errorf("reason %q, quoted %+v, want %s %q", reason, m.Quoted, test.kind, test.text)
 			}
 		})
 	}

@@ -36,12 +36,8 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 		return fmt.Errorf("send to a chat with a bad address: %w", err)
 	}
 	for try := 1; ; try++ {
-		message := textMessage(p.Text, quote, me)
-		if p.Picture != nil {
-			message = imageMessage(p, quote)
-		}
 		sendCtx := device.Send(ctx)
-		_, err = wm.SendMessage(sendCtx, jid, message, whatsmeow.SendRequestExtra{ID: p.ID})
+		_, err = wm.SendMessage(sendCtx, jid, partMessage(wm, jid, p, quote, me), whatsmeow.SendRequestExtra{ID: p.ID})
 		if err == nil {
 			err = device.SendErr(sendCtx)
 		}

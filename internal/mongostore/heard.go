@@ -1,0 +1,67 @@
+package mongostore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"wabot/internal/chat"
+)
+
+// heardRow is what was heard in a group, in "inbox".
+type heardRow struct {
+	ID   string `bson:"_id"` // "h/" and the group
+	Kind string `bson:"kind"`
+	Chat string `bson:"chat"`
+	Open bool   `bson:"open"` // never: nothing of it waits
+	Said string `bson:"said"` // the messages, JSON
+}
+
+const kindHeard = "heard"
+
+func heardID(chatJID string) string { return "h/" + escape(chatJID) }
+
+// Heard implements inbox.Store.
+func (s *Store) Heard(ctx context.Context, chatJID string) ([]chat.Message, error) {
+	const doing = "read what was heard"
+	var row heardRow
+	err := s.try(ctx, doing, func(ctx context.Context) error {
+		row = heardRow{}
+		err := s.inboxRows.FindOne(ctx, byID(heardID(chatJID))).Decode(&row)
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || row.Said == "" {
+		return nil, err
+	}
+	var all []chat.Message
+	if err := json.Unmarshal([]byte(row.Said), &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return all, nil
+}
+
+// SetHeard implements inbox.Store.
+func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
+	const doing = "keep what was heard"
+	text, err := json.Marshal(all)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	row := heardRow{ID: heardID(chatJID), Kind: kindHeard, Chat: chatJID, Said: string(text)}
+	return s.write(ctx, doing, func(ctx context.Context) error {
+		if len(all) == 0 {
+			_, err := s.inboxRows.DeleteOne(ctx, byID(row.ID))
+			return err
+		}
+		_, err := s.inboxRows.ReplaceOne(ctx, bson.D{field("_id", row.ID)}, row, options.Replace().SetUpsert(true))
+		return err
+	})
+}

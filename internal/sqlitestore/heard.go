@@ -1,0 +1,44 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"wabot/internal/chat"
+)
+
+// Heard implements inbox.Store.
+func (s *Store) Heard(ctx context.Context, chatJID string) ([]chat.Message, error) {
+	const doing = "read what was heard"
+	var text []byte
+	err := s.read[selectHeard].QueryRowContext(ctx, chatJID).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.failed(ctx, doing, err)
+	}
+	var all []chat.Message
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	return all, nil
+}
+
+// SetHeard implements inbox.Store.
+func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
+	const doing = "keep what was heard"
+	text, err := json.Marshal(all)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return s.transaction(ctx, doing, func(tx transaction) error {
+		if len(all) == 0 {
+			return tx.exec(deleteHeard, chatJID)
+		}
+		return tx.exec(putHeard, chatJID, string(text))
+	})
+}

@@ -1,0 +1,34 @@
+package whatsapp
+
+import (
+	"context"
+
+	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/types"
+
+	"wabot/internal/chat"
+	"wabot/internal/device"
+	"wabot/internal/mask"
+)
+
+// React reacts to a message with an emoji; the empty one takes the reaction back. It is a courtesy: an error is only
+// logged.
+func (c *Client) React(ctx context.Context, m chat.Message, emoji string) {
+	wm, _ := c.client()
+	to, err := types.ParseJID(m.Chat)
+	if err != nil || wm == nil || !wm.IsLoggedIn() {
+		return
+	}
+	sender, err := types.ParseJID(m.Sender)
+	if err != nil {
+		return
+	}
+	sendCtx := device.Send(ctx)
+	_, err = wm.SendMessage(sendCtx, to, wm.BuildReaction(to, sender, m.ID, emoji), whatsmeow.SendRequestExtra{ID: c.NewID()})
+	if err == nil {
+		err = device.SendErr(sendCtx)
+	}
+	if err != nil {
+		c.Log.Debug("react to a message", "id", m.ID, "err", mask.Text(err.Error()))
+	}
+}
