@@ -68,7 +68,7 @@ func TestDoctorOnFiles(t *testing.T) {
 		}
 	}
 	session := filepath.Join(w.dir, "session")
-	w.checkup(t, ctx, 0, "ok +settings", "ok +files +.*is not there yet", "ok +disk", "ok +store +no session yet", "ok +model +test answers", "ok +whatsapp +it can be reached",
+	w.checkup(t, ctx, 0, "ok +settings", "ok +files +.*is not there yet", "ok +disk", "ok +store +no session yet", "ok +model +openai .test. answers", "ok +whatsapp +it can be reached",
 		"ok +whatsapp +its web client has version 2", "ok +clock", "skipped +running")
 	if _, err := os.Stat(session); err == nil {
 		t.Error("doctor has made the session directory")

@@ -220,9 +220,8 @@ func (w watchedStore) Fail(ctx context.Context, t chat.Turn, now time.Time, reas
 }
 
 var (
-	descPreKeys  = prometheus.NewDesc("wabot_pre_keys", "One-time pre-keys that WhatsApp has been given and nobody has used, as the store has it.", nil, nil)
-	descEpoch    = prometheus.NewDesc("wabot_lease_epoch", "How often the lease on the device has changed hands; 0 while another process has it.", nil, nil)
-	descSetAside = prometheus.NewDesc("wabot_sessions_set_aside_total", "Signal sessions that could not be read and were set aside.", nil, nil)
+	descPreKeys = prometheus.NewDesc("wabot_pre_keys", "One-time pre-keys that WhatsApp has been given and nobody has used, as the store has it.", nil, nil)
+	descEpoch   = prometheus.NewDesc("wabot_lease_epoch", "How often the lease on the device has changed hands; 0 while another process has it.", nil, nil)
 )
 
 // vitalsCollector shows a store's vitals of the moment; nothing while it does not tell.
@@ -231,7 +230,6 @@ type vitalsCollector struct{ measure func() (vitals, bool) }
 func (c vitalsCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- descPreKeys
 	ch <- descEpoch
-	ch <- descSetAside
 }
 
 func (c vitalsCollector) Collect(ch chan<- prometheus.Metric) {
@@ -242,6 +240,5 @@ func (c vitalsCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(descPreKeys, prometheus.GaugeValue, float64(v.preKeys))
 	if v.hasLeases {
 		ch <- prometheus.MustNewConstMetric(descEpoch, prometheus.GaugeValue, float64(v.epoch))
-		ch <- prometheus.MustNewConstMetric(descSetAside, prometheus.CounterValue, float64(v.setAside))
 	}
 }

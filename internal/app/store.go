@@ -47,7 +47,6 @@ type Store interface {
 type vitals struct {
 	preKeys   int   // one-time pre-keys that WhatsApp has been given and nobody has used
 	epoch     int64 // of the lease, zero while this process has none
-	setAside  int64 // sessions that could not be read, since the start
 	hasLeases bool
 }
 
@@ -187,7 +186,7 @@ func (s *mongoStore) Leading(ctx context.Context) bool {
 
 func (s *mongoStore) vitals(ctx context.Context) (v vitals, err error) {
 	v.preKeys, err = s.PreKeys(ctx)
-	v.hasLeases, v.setAside = true, s.BrokenSessions()
+	v.hasLeases = true
 	if l := s.tenure.Load(); l != nil {
 		v.epoch = l.Epoch()
 	}
