@@ -162,6 +162,10 @@ func run(ctx context.Context, p Process, args []string) error {
 			return err
 		}
 		if err := ownSession(ctx, p, cfg.Store, store, log); err != nil {
+			if ctx.Err() != nil {
+				log.Info("stopped as asked", "starting", err)
+				return store.Close()
+			}
 			return err
 		}
 		site.become(web.Starting)
