@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -30,8 +31,10 @@ func (s *Store) find(ctx context.Context, b *box, like chat.Message) (place, err
 	}
 	marked := like
 	for _, jid := range []string{like.Chat, like.ChatAlt} {
-		if marked.Chat = jid; jid != "" {
-			ids = append(ids, messageID(marked, "+"))
+		for n := range marks {
+			if marked.Chat = jid; jid != "" {
+				ids = append(ids, messageID(marked, strings.Repeat("+", n+1)))
+			}
 		}
 	}
 	match := func(m messageRow) bool {

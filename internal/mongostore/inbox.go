@@ -333,6 +333,29 @@ func (s *Store) move(ctx context.Context, b *box, from, to string) error {
 	return s.dropRepeated(ctx, b, from, to)
 }
 
+// marks are how many marks a message's name is looked for with. Each takes another delivery under one address alone
+// after the chat has got its two.
+const marks = 4
+
+// twins are the other _ids that the message may have in a chat with two addresses; none in a group.
+func twins(id, from, to string) (all []string) {
+	parts := strings.SplitN(id, "/", 4)
+	name := strings.TrimRight(parts[1], "+")
+	own := name != parts[2] // written by the account itself, whose address is not the chat's
+	for _, address := range []string{escape(from), escape(to)} {
+		sender := address
+		if own {
+			sender = parts[2]
+		}
+		for n := range marks + 1 {
+			if twin := strings.Join([]string{"m", address + strings.Repeat("+", n), sender, parts[3]}, "/"); twin != id {
+				all = append(all, twin)
+			}
+		}
+	}
+	return all
+}
+
 // dropRepeated ends the wait of messages that came under both addresses before they were known
 // to be one: the first stays.
 func (s *Store) dropRepeated(ctx context.Context, b *box, from, to string) error {
@@ -341,30 +364,23 @@ func (s *Store) dropRepeated(ctx context.Context, b *box, from, to string) error
 		if row.Chat != to {
 			continue
 		}
-		parts := strings.SplitN(row.ID, "/", 4)
-		name, marked := strings.TrimRight(parts[1], "+"), strings.HasSuffix(parts[1], "+")
-		if name != parts[2] {
-			continue // of a group, or written by the account itself
-		}
 		earlier := false
-		for _, address := range []string{escape(from), escape(to)} {
-			if address == name && !marked {
-				continue
-			}
-			twin := strings.Join([]string{"m", address, address, parts[3]}, "/")
-			i := slices.IndexFunc(b.waiting, func(o messageRow) bool { return o.ID == twin })
-			if i >= 0 {
+		var elsewhere []string
+		for _, twin := range twins(row.ID, from, to) {
+			if i := slices.IndexFunc(b.waiting, func(o messageRow) bool { return o.ID == twin }); i >= 0 {
 				earlier = earlier || b.waiting[i].Seq < row.Seq
-				continue
+			} else {
+				elsewhere = append(elsewhere, twin)
 			}
-			err := s.try(ctx, "look for a message", func(ctx context.Context) error {
-				n, err := s.inboxRows.CountDocuments(ctx, bson.D{field("_id", twin), field("dropped", bson.D{field("$ne", true)})})
-				earlier = earlier || n > 0
-				return err
-			})
-			if err != nil {
-				return err
-			}
+		}
+		// What is there and does not wait is being answered, or was.
+		err := s.try(ctx, "look for a message", func(ctx context.Context) error {
+			n, err := s.inboxRows.CountDocuments(ctx, bson.D{field("_id", bson.D{field("$in", elsewhere)}), field("dropped", bson.D{field("$ne", true)})}, options.Count().SetLimit(1))
+			earlier = earlier || n > 0
+			return err
+		})
+		if err != nil {
+			return err
 		}
 		if earlier {
 			repeated = append(repeated, row.ID)

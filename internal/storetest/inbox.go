@@ -24,50 +24,52 @@ type Open func(t *testing.T) (s inbox.Store, reopen func() inbox.Store)
 // Inbox checks that a store keeps the contract of inbox.Store.
 func Inbox(t *testing.T, open Open) {
 	for name, test := range map[string]func(*testing.T, *box){
-		"a new store is empty":                       newStore,
-		"a message comes back whole":                 wholeMessage,
-		"a turn has all that waits, in order":        gather,
-		"the longest waiting chat is first":          longestFirst,
-		"a message is stored once":                   once,
-		"a group's message is stored once":           onceInGroup,
-		"an answered message stays answered":         onceAnswered,
-		"IDs are a sender's own":                     idsBySender,
-		"two addresses are one chat":                 merged,
-		"two addresses are one chat in history":      mergedHistory,
-		"a chat gets its address during a turn":      mergedWhileLeased,
-		"two chats become one during their turns":    mergedWhileBothLeased,
-		"a lease keeps the chat to one":              lease,
-		"a lease that ran out can be taken":          leaseTaken,
-		"a lease that ran out, not taken, is good":   leaseOverrun,
-		"a lost lease is refused":                    leaseLost,
-		"an ended turn is nobody's":                  endedTwice,
-		"a retry waits for its time":                 retry,
-		"a retry gathers what came":                  retryGathers,
-		"a saved reply sets the turn":                savedReply,
-		"a saved reply survives a crash":             savedReplyAfterCrash,
-		"a reply is saved again":                     savedReplyReplaced,
-		"what comes during a turn waits":             during,
-		"attempts are counted across a release":      release,
-		"a release keeps retry times":                releaseKeepsRetry,
-		"a turn given up is kept, the chat goes on":  fail,
-		"a turn given up keeps its saved reply":      failWithReply,
-		"history is the last turns, oldest first":    history,
-		"next is when something can be claimed":      next,
-		"depth counts the unanswered":                depth,
-		"what is forgotten is gone":                  forget,
-		"a message is found where it is":             find,
-		"a message is found under its addresses":     findAddresses,
-		"what is stored can be changed":              amend,
-		"what was answered can be changed":           amendEnded,
-		"what was heard is kept apart":               heard,
-		"a burst is held together":                   held,
-		"a held burst survives a restart":            heldRestart,
-		"a hold does not shorten a lease or a retry": heldWhileLeased,
-		"all survives a restart":                     restart,
-		"a cancelled call does nothing":              cancelled,
-		"many at once get each message once":         concurrent,
-		"many deliver one message, it is there once": concurrentDuplicates,
-		"random calls do what the model does":        random,
+		"a new store is empty":                          newStore,
+		"a message comes back whole":                    wholeMessage,
+		"a turn has all that waits, in order":           gather,
+		"the longest waiting chat is first":             longestFirst,
+		"a message is stored once":                      once,
+		"a group's message is stored once":              onceInGroup,
+		"an answered message stays answered":            onceAnswered,
+		"IDs are a sender's own":                        idsBySender,
+		"two addresses are one chat":                    merged,
+		"two addresses are one chat in history":         mergedHistory,
+		"a chat gets its address during a turn":         mergedWhileLeased,
+		"two chats become one during their turns":       mergedWhileBothLeased,
+		"an own message comes under two addresses":      mergedOwn,
+		"a copy is in a turn when two chats become one": mergedWithCopy,
+		"a lease keeps the chat to one":                 lease,
+		"a lease that ran out can be taken":             leaseTaken,
+		"a lease that ran out, not taken, is good":      leaseOverrun,
+		"a lost lease is refused":                       leaseLost,
+		"an ended turn is nobody's":                     endedTwice,
+		"a retry waits for its time":                    retry,
+		"a retry gathers what came":                     retryGathers,
+		"a saved reply sets the turn":                   savedReply,
+		"a saved reply survives a crash":                savedReplyAfterCrash,
+		"a reply is saved again":                        savedReplyReplaced,
+		"what comes during a turn waits":                during,
+		"attempts are counted across a release":         release,
+		"a release keeps retry times":                   releaseKeepsRetry,
+		"a turn given up is kept, the chat goes on":     fail,
+		"a turn given up keeps its saved reply":         failWithReply,
+		"history is the last turns, oldest first":       history,
+		"next is when something can be claimed":         next,
+		"depth counts the unanswered":                   depth,
+		"what is forgotten is gone":                     forget,
+		"a message is found where it is":                find,
+		"a message is found under its addresses":        findAddresses,
+		"what is stored can be changed":                 amend,
+		"what was answered can be changed":              amendEnded,
+		"what was heard is kept apart":                  heard,
+		"a burst is held together":                      held,
+		"a held burst survives a restart":               heldRestart,
+		"a hold does not shorten a lease or a retry":    heldWhileLeased,
+		"all survives a restart":                        restart,
+		"a cancelled call does nothing":                 cancelled,
+		"many at once get each message once":            concurrent,
+		"many deliver one message, it is there once":    concurrentDuplicates,
+		"random calls do what the model does":           random,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -387,6 +389,41 @@ func mergedWhileBothLeased(t *testing.T, b *box) {
 	b.finish(second, at(7))
 	b.claim(at(7), at(20), alice, "c")
 	b.wantHistory(alice, 5, []string{"a"}, []string{"b"})
+}
+
+// ownSays is a direct message that the account itself wrote.
+func ownSays(chatJID, id string) chat.Message {
+	m := says(chatJID, id)
+	m.Sender, m.FromMe = me, true
+	return m
+}
+
+func mergedOwn(t *testing.T, b *box) {
+	b.put(ownSays(alicePN, "a"), at(1))
+	b.put(saysToo("b"), at(2))
+	b.put(ownSays(alicePN, "a"), at(3)) // as if it were another's: the addresses are not told
+	b.put(saysToo("c"), at(4))          // now they are
+	b.wantDepth(3)
+	b.claim(at(5), at(9), alice, "a", "b", "c")
+	like := ownSays(alice, "a")
+	like.ChatAlt = alicePN
+	_, err := b.Find(t.Context(), like)
+	b.check(err)
+}
+
+func mergedWithCopy(t *testing.T, b *box) {
+	b.put(says(alice, "a"), at(1))
+	turn := b.claim(at(2), at(9), alice, "a")
+	b.put(says(alicePN, "b"), at(3))
+	b.put(saysToo("c"), at(4))
+	b.put(says(alicePN, "b"), at(5))
+	copied := b.claim(at(6), at(20), alicePN, "b")
+	b.put(saysToo("d"), at(7))
+	b.wantDepth(4)
+	b.finish(turn, at(8))
+	b.finish(copied, at(9))
+	b.claim(at(10), at(20), alice, "c", "d")
+	b.empty(at(11))
 }
 
 func lease(t *testing.T, b *box) {
