@@ -3,11 +3,10 @@ package whatsapp
 import (
 	"context"
 
-	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 
 	"wabot/internal/chat"
-	"wabot/internal/device"
 	"wabot/internal/mask"
 )
 
@@ -23,11 +22,7 @@ func (c *Client) React(ctx context.Context, m chat.Message, emoji string) {
 	if err != nil {
 		return
 	}
-	sendCtx := device.Send(ctx)
-	_, err = wm.SendMessage(sendCtx, to, wm.BuildReaction(to, sender, m.ID, emoji), whatsmeow.SendRequestExtra{ID: c.NewID()})
-	if err == nil {
-		err = device.SendErr(sendCtx)
-	}
+	err = c.deliver(ctx, wm, to, c.NewID(), func() *waE2E.Message { return wm.BuildReaction(to, sender, m.ID, emoji) })
 	if err != nil {
 		c.Log.Debug("react to a message", "id", m.ID, "err", mask.Text(err.Error()))
 	}

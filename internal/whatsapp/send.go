@@ -35,18 +35,7 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 	if err != nil {
 		return fmt.Errorf("send to a chat with a bad address: %w", err)
 	}
-	for try := 1; ; try++ {
-		sendCtx := device.Send(ctx)
-		_, err = wm.SendMessage(sendCtx, jid, partMessage(wm, jid, p, quote, me), whatsmeow.SendRequestExtra{ID: p.ID})
-		if err == nil {
-			err = device.SendErr(sendCtx)
-		}
-		if !errors.Is(err, device.ErrConflict) || try == conflicts {
-			break
-		}
-		c.count(Conflicted)
-		c.Log.Debug("a message came in during the send; sending again", "id", p.ID, "try", try)
-	}
+	err = c.deliver(ctx, wm, jid, p.ID, func() *waE2E.Message { return partMessage(wm, jid, p, quote, me) })
 	switch {
 	case err == nil:
 		return nil
@@ -59,6 +48,23 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 		}
 	}
 	return fmt.Errorf("send message: %s: %w", mask.Text(err.Error()), errSend)
+}
+
+// deliver sends a message under the ID. Where a message of the same person crosses it, so that its keys are not those of the
+// session any more, it is built and sent again.
+func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID, id string, build func() *waE2E.Message) error {
+	for try := 1; ; try++ {
+		sendCtx := device.Send(ctx)
+		_, err := wm.SendMessage(sendCtx, to, build(), whatsmeow.SendRequestExtra{ID: id})
+		if err == nil {
+			err = device.SendErr(sendCtx)
+		}
+		if !errors.Is(err, device.ErrConflict) || try == conflicts {
+			return err
+		}
+		c.count(Conflicted)
+		c.Log.Debug("a message came in during the send; sending again", "id", id, "try", try)
+	}
 }
 
 // errSend stands for whatsmeow's errors, whose texts hold addresses.
