@@ -223,6 +223,10 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 				m = bot.Edited(m)
 			}
 			if !known && !b.Admit(m) {
+				if err := b.Notice(ctx, said); err != nil {
+					site.metrics.message(failed)
+					return err
+				}
 				if b.Hears(said) {
 					if err := tenant.moveIn(ctx, wa.State().Account); err != nil {
 						return err
@@ -271,6 +275,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		HistoryTokens: cfg.Chat.HistoryTokens,
 		MaxAge:        cfg.Chat.BacklogMaxAge,
 		Ack:           cfg.Chat.Ack,
+		Takeover:      cfg.Chat.Takeover,
+		Notes:         store,
 		Log:           log,
 	})
 

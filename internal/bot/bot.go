@@ -72,6 +72,10 @@ type Options struct {
 	HistoryTokens int
 	// MaxAge is the age from which on a message is not answered; zero answers all.
 	MaxAge time.Duration
+	// Takeover is how long the bot is quiet in a chat after the account's owner has written there by hand; zero for
+	// not at all, and then Notes may be nil.
+	Takeover time.Duration
+	Notes    Notes
 	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
 	Ack string
 	Log *slog.Logger
@@ -82,12 +86,13 @@ type Bot struct {
 	Options
 	mu      sync.Mutex
 	refused map[string]bool
-	drawn   map[string]drawing // by message
+	drawn   map[string]drawing   // by message
+	quiet   map[string]time.Time // by chat: until when the owner has it, as far as it was looked up
 }
 
 // New returns a bot.
 func New(o Options) *Bot {
-	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}}
+	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}, quiet: map[string]time.Time{}}
 }
 
 // partLimit is the length, in characters, that a message is split at. WhatsApp takes 65,536, but shows

@@ -109,9 +109,15 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 			return w, err
 		}
 	}
+	quiet, err := b.quietUntil(ctx, t.Last())
+	if err != nil {
+		return w, err
+	}
 	for _, m := range messages {
 		switch {
 		case m.Change != nil, m.Revoked:
+		case !m.FromMe && m.Time.Before(quiet):
+			b.Log.Debug("not answered: the account's owner writes in this chat by hand", "id", m.ID, "chat", mask.JID(m.Chat))
 		case b.MaxAge > 0 && time.Since(m.Time) > b.MaxAge:
 			w.old = append(w.old, m)
 		default:

@@ -82,6 +82,8 @@ type Chat struct {
 	BacklogMaxAge time.Duration
 	// Ack is the emoji reacted with until the answer is there, or empty.
 	Ack string
+	// Takeover is how long a chat is the owner's after they wrote there by hand, 0 for not at all.
+	Takeover time.Duration
 }
 
 // Access is who may talk to the bot.

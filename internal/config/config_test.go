@@ -68,7 +68,7 @@ func TestDefaults(t *testing.T) {
 		Flux:      Provider{BaseURL: "https://router.huggingface.co/hf-inference", Name: "black-forest-labs/FLUX.1-schnell", Prefix: "!flux"},
 		Stability: Provider{BaseURL: "https://api.stability.ai", Name: "core", Prefix: "!stability"},
 		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini"}},
-		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour},
+		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute},
 		WhatsApp:  WhatsApp{DeviceName: "wabot"},
 		Store:     Store{MongoWait: time.Minute, SessionDir: "./session"},
 		HTTP:      HTTP{Addr: "127.0.0.1:3000"},

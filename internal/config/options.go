@@ -215,6 +215,11 @@ var sections = []section{
 			read:  duration(func(c *Config) *time.Duration { return &c.Chat.BacklogMaxAge }),
 		},
 		{
+			name: "TAKEOVER", def: "30m",
+			means: "When you write in a chat by hand, the bot leaves what others ask there unanswered for this long, so that you can talk; what you ask it yourself is answered. 0s to answer all the same.",
+			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Takeover }, 24*time.Hour),
+		},
+		{
 			name: "ACK_REACTION", def: "off",
 			means: "An emoji, such as 👀, with which the bot reacts to a question while it is at work; it is taken back with the answer. off for none.",
 			read: func(c *Config, value string) error {
