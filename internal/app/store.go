@@ -172,7 +172,10 @@ func (s *mongoStore) Settle(ctx context.Context) error {
 	if n > 0 {
 		s.log.Info("the device state in the database was brought to the SESSION_KEY that is set, or to none", "documents", n)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.DeleteOrphans(ctx)
 }
 
 func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.mau.fi/libsignal/logger"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -20,6 +21,9 @@ import (
 	"wabot/internal/sqlitestore"
 	"wabot/internal/transfer"
 )
+
+// libsignal makes its logger at the first use, unguarded, and the tests here check signatures at the same time.
+func init() { logger.Debug("baileys") }
 
 // The folders in testdata were written by Baileys 6.7.24 and 7.0.0-rc14, which chatted in a simulated WhatsApp with
 // two people, one of them in a group too. All but a few of the pre-keys were taken away.

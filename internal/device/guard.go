@@ -326,7 +326,8 @@ func (g *guard) conflict(ctx context.Context) error {
 	if sendFrom(ctx) != nil {
 		return g.fail(ctx, ErrConflict)
 	}
-	return ErrConflict
+	// In an answer to a retry receipt. As an outage it leaves the receipt unacknowledged: the phone asks only once.
+	return g.unavailable(ctx, ErrConflict)
 }
 
 // stale reports whether address was written since the caller read it.

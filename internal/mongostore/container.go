@@ -329,9 +329,9 @@ func (s *Store) sweep(ctx context.Context, deviceID string) error {
 	return nil
 }
 
-// sweepOrphans deletes what belongs to devices that are gone, of a deletion that was cut short. It
+// DeleteOrphans deletes what belongs to devices that are gone, of a deletion that was cut short. It
 // jumps from device to device by the _ids, without reading what lies between.
-func (s *Store) sweepOrphans(ctx context.Context) error {
+func (s *Store) DeleteOrphans(ctx context.Context) error {
 	alive := make(map[string]bool)
 	devices, err := s.devices.GetAllDevices(ctx)
 	if err != nil {

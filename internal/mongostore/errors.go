@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"go.mau.fi/whatsmeow/store/sqlstore"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"wabot/internal/inbox"
@@ -33,7 +34,7 @@ var (
 	errConflict  = errors.New("another write came between")
 	errDuplicate = errors.New("the event is in the buffer already")
 	errNoDevice  = errors.New("the device is not in the database")
-	errLength    = errors.New("a stored key has the wrong length")
+	errLength    = fmt.Errorf("a stored key has the wrong length: %w", sqlstore.ErrInvalidLength) // which no guard takes for an outage
 	errAgain     = errors.New("try again at once")
 	// errPassive ends the work of the inbox, too: who does not drive the device has no chat leased.
 	errPassive = fmt.Errorf("this process has lost the lease on the device and must not write: %w", inbox.ErrLeaseLost)

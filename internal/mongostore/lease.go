@@ -2,6 +2,7 @@ package mongostore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -28,6 +29,8 @@ type Leader struct {
 	Beat int64 `bson:"beat"`
 	// Released is set where the owner has given the lease back.
 	Released bool `bson:"released"`
+	// Claim is random text, another for each Acquire.
+	Claim string `bson:"claim"`
 }
 
 // Lease is the right to drive a device, as long as Run renews it.
@@ -55,6 +58,8 @@ type Lease struct {
 // end the wait, ctx does. life is DefaultLease when zero, and the same for all who want the lease.
 func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Duration, standby func(Leader)) (*Lease, error) {
 	l := &Lease{s: s, key: key, life: orElse(life, DefaultLease), started: time.Now()}
+	claim := rand.Text()
+	var tried time.Time // when the last taking was sent whose answer was lost
 	var last Leader
 	var unchanged time.Time // since when last is all that was seen
 	for {
@@ -67,30 +72,40 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 			}
 			s.log.Warn("the lease cannot be read; trying again", "error", err)
 			unchanged = time.Time{} // unseen time does not count
+		case there.Claim == claim && !tried.IsZero():
+			return l.taken(there, tried), nil
 		case unchanged.IsZero() || there != last:
 			if standby != nil && there.Epoch != 0 && !there.Released && (unchanged.IsZero() || there.Epoch != last.Epoch) {
 				standby(there)
 			}
-			last, unchanged = there, now
+			// Counted from the answer: a slow one tells how the lease was at some time since it was asked for.
+			last, unchanged = there, time.Now()
 			fallthrough
 		default:
 			if there.Epoch != 0 && !there.Released && now.Sub(unchanged) < l.life {
 				break
 			}
-			l.me = Leader{Owner: owner, Epoch: there.Epoch + 1, Beat: 1}
-			taken, err := l.swap(ctx, there, l.me)
-			if err == nil && taken {
-				l.epoch = l.me.Epoch
-				l.renewed.Store(int64(now.Sub(l.started)))
-				s.forget()
-				s.passive.Store(false)
-				return l, nil
+			next := Leader{Owner: owner, Epoch: there.Epoch + 1, Beat: 1, Claim: claim}
+			switch taken, err := l.swap(ctx, there, next); {
+			case err != nil:
+				tried = now
+			case taken:
+				return l.taken(next, now), nil
 			}
 		}
 		if err := sleep(ctx, min(time.Second, l.life/5)); err != nil {
 			return nil, fmt.Errorf("wait for the lease: %w", err)
 		}
 	}
+}
+
+// taken begins a tenure that was asked for at the given time.
+func (l *Lease) taken(me Leader, asked time.Time) *Lease {
+	l.me, l.epoch = me, me.Epoch
+	l.renewed.Store(int64(asked.Sub(l.started)))
+	l.s.forget()
+	l.s.passive.Store(false)
+	return l
 }
 
 // Leader is who holds the lease with the key; its Epoch is 0 where nobody ever did.
@@ -103,8 +118,7 @@ func (s *Store) leader(ctx context.Context, key string) (there Leader, err error
 	return there, nil
 }
 
-// swap replaces the lease if it still is what was seen. A swap whose answer was lost is found done by
-// the next one: it looks the same.
+// swap replaces the lease if it still is what was seen.
 func (l *Lease) swap(ctx context.Context, was, next Leader) (bool, error) {
 	filter := bson.D{{Key: "_id", Value: l.key}, {Key: "epoch", Value: was.Epoch}, {Key: "beat", Value: was.Beat}}
 	if was.Epoch == 0 {

@@ -3,10 +3,15 @@ package mongostore
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.mau.fi/whatsmeow/store/sqlstore"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"wabot/internal/mongotest"
+	"wabot/internal/storetest"
 )
 
 const testLife = 1500 * time.Millisecond
@@ -126,5 +131,123 @@ func TestOneOfManyGetsTheLease(t *testing.T) {
 		if err := <-results; err == nil {
 			t.Error("another got the lease, too")
 		}
+	}
+}
+
+// A look at the lease that is answered late tells how it was at some time before, and nothing of how it has been since it was
+// asked for: the holder, cut off meanwhile, has stopped before the other takes over.
+func TestLeaseAfterASlowLook(t *testing.T) {
+	t.Parallel()
+	const life = 3 * time.Second
+	line := mongotest.NewLine(t)
+	holder := open(t, line.URL, func(o *Options) { o.Timeout = time.Second })
+	other := line.Another()
+	standby := open(t, other.URL)
+	l, err := holder.Acquire(t.Context(), "device", "one", life, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lost := keep(t, l)
+	stopped := make(chan time.Time, 1)
+	go func() { <-lost; stopped <- time.Now() }()
+	var slow atomic.Bool
+	other.OnCommand(func(c string) mongotest.Fault {
+		if c == "find" && slow.CompareAndSwap(false, true) {
+			<-time.After(life * 7 / 10)
+			line.Break()
+		}
+		return mongotest.None
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := standby.Acquire(ctx, "device", "two", life, nil); err != nil {
+		t.Fatal(err)
+	}
+	taken := time.Now()
+	if end := <-stopped; end.After(taken) {
+		t.Errorf("both held the lease for %v", end.Sub(taken))
+	}
+}
+
+// A lease that was taken, and nobody was told, is known for one's own at the next look.
+func TestLeaseTakenUnheard(t *testing.T) {
+	t.Parallel()
+	line := mongotest.NewLine(t)
+	s := open(t, line.URL)
+	var cut atomic.Bool
+	line.OnCommand(func(c string) mongotest.Fault {
+		if c == "update" && cut.CompareAndSwap(false, true) {
+			return mongotest.CutAfter
+		}
+		return mongotest.None
+	})
+	begin := time.Now()
+	l, err := s.Acquire(t.Context(), "device", "one", time.Minute, func(there Leader) { t.Errorf("stands by for %+v", there) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); !cut.Load() || took > 20*time.Second || l.Epoch() != 1 {
+		t.Errorf("took %v, epoch %d, the answer was lost: %t", took, l.Epoch(), cut.Load())
+	}
+	stop, _ := keep(t, l)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A process that starts beside the one that leads deletes nothing of a device that is being paired, at whichever of its commands.
+func TestOpenBesideAPairing(t *testing.T) {
+	t.Parallel()
+	line := mongotest.NewLine(t)
+	leader := open(t, line.URL)
+	for k := 1; ; k++ {
+		other := line.Another()
+		var n atomic.Int32
+		other.OnCommand(func(string) mongotest.Fault {
+			if int(n.Add(1)) == k {
+				storetest.Pair(t, leader.Devices(), "100")
+			}
+			return mongotest.None
+		})
+		open(t, other.URL)
+		other.OnCommand(nil)
+		if int(n.Load()) < k {
+			if k < 3 {
+				t.Errorf("Open had only %d commands", k-1)
+			}
+			return
+		}
+		all, err := leader.Devices().GetAllDevices(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatalf("command %d: %d devices, %v", k, len(all), err)
+		}
+		if err := all[0].Delete(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A damaged value is no outage: waiting does not mend it.
+func TestAWrongLengthIsNoOutage(t *testing.T) {
+	t.Parallel()
+	url := mongotest.New(t)
+	s := open(t, url)
+	d := storetest.Pair(t, s.Devices(), "100")
+	if err := d.Identities.PutIdentity(t.Context(), "1:0", [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.sessions.UpdateOne(t.Context(), bson.D{field("kind", "identity")}, set(bson.D{field("data", make([]byte, 31))})); err != nil {
+		t.Fatal(err)
+	}
+	again, err := open(t, url).Devices().GetAllDevices(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = again[0].Identities.IsTrustedIdentity(t.Context(), "1:0", [32]byte{1})
+	if !errors.Is(err, sqlstore.ErrInvalidLength) || errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -119,7 +119,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if !errors.Is(err, ErrOutage) || left <= 0 {
 			return nil, err
 		}
-		s.log.Warn("waiting for the database; it does not answer yet", "giving up in", left.Round(time.Second), "error", err)
+		s.log.Warn("waiting for the database; it does not answer yet", "giving up in", left.Round(time.Second).String(), "error", err)
 		if err := sleep(ctx, min(pause, left)); err != nil {
 			return nil, fmt.Errorf("wait for the database: %w", err)
 		}
@@ -153,7 +153,7 @@ func (s *Store) begin(ctx context.Context, o Options, deadline time.Time) error 
 	s.collections(databaseName(o.URL))
 	s.devices = &Devices{s: s, known: make(map[string]*device)}
 	s.devices.lids = newLIDs(s)
-	steps := []func(context.Context) error{s.checkSchema, s.checkKeys, s.markSchema, s.makeIndexes, s.sweepOrphans}
+	steps := []func(context.Context) error{s.checkSchema, s.checkKeys, s.markSchema, s.makeIndexes}
 	if o.Look {
 		s.passive.Store(true)
 		steps = steps[:2]

@@ -160,8 +160,13 @@ func (c *Client) WaitOnline(ctx context.Context) error {
 // use makes d the device of this client and builds the whatsmeow client for it.
 func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 	device.Guard(d, func(err error) {
-		c.count(NotStored)
-		c.Log.Warn("the store failed while a message was decrypted; it is not acknowledged and WhatsApp will deliver it again", "err", err)
+		if errors.Is(err, device.ErrConflict) {
+			c.count(Conflicted)
+			c.Log.Debug("a message came in while one was encrypted again for its sender; WhatsApp will ask for that once more", "err", err)
+		} else {
+			c.count(NotStored)
+			c.Log.Warn("the store failed while a message was decrypted; it is not acknowledged and WhatsApp will deliver it again", "err", err)
+		}
 		tell(c.refused)
 	})
 	wm := whatsmeow.NewClient(d, logger{c.Log, func() { tell(c.replaced) }})

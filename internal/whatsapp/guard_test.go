@@ -6,8 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.mau.fi/whatsmeow/store"
 
 	"wabot/internal/chat"
 	"wabot/internal/sqlitestore"
@@ -119,4 +122,95 @@ func TestSendsAndDecryptionsDoNotUndoEachOther(t *testing.T) {
 	asking.Wait()
 	sends.Wait()
 	t.Logf("%d answers in %v, none lost", people*each, time.Since(begin).Round(time.Millisecond))
+}
+
+// crossing is a store that calls between whenever a message is encrypted again for whoever asked for it by a retry receipt.
+type crossing struct {
+	whatsapp.Devices
+	between func()
+}
+
+func (d crossing) NewDevice() *store.Device {
+	device := d.Devices.NewDevice()
+	device.Container = crossingContainer{device.Container, d.between}
+	return device
+}
+
+type crossingContainer struct {
+	store.DeviceContainer
+	between func()
+}
+
+func (c crossingContainer) PutDevice(ctx context.Context, d *store.Device) error {
+	paired := d.Initialized
+	if err := c.DeviceContainer.PutDevice(ctx, d); err != nil || paired {
+		return err
+	}
+	d.SetAllStores(crossingStore{d.Sessions.(store.AllSessionSpecificStores), c.between})
+	return nil
+}
+
+type crossingStore struct {
+	store.AllSessionSpecificStores
+	between func()
+}
+
+type keyCrossing struct{}
+
+func (s crossingStore) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
+	return s.AllSessionSpecificStores.DoDecryptionTxn(context.WithValue(ctx, keyCrossing{}, true), fn)
+}
+
+func (s crossingStore) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
+	if ctx.Value(keyCrossing{}) == nil {
+		s.between()
+	}
+	return s.AllSessionSpecificStores.IsTrustedIdentity(ctx, address, key)
+}
+
+// A message that is to be encrypted again, while another of its receiver comes in, arrives: the phone asks for it only once, so
+// the receipt is not acknowledged until it was answered.
+func TestRetryReceiptCrossedByAMessage(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := whatsapptest.New(t)
+	owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+	var asked atomic.Bool
+	s.OnStanza(func(st whatsapptest.Stanza) {
+		if st.Node.Tag == "receipt" && st.Node.Attrs["type"] == "retry" {
+			asked.Store(true)
+		}
+	})
+	got := make(chan string, 10)
+	var crossed atomic.Int32
+	between := func() {
+		if !asked.Load() || crossed.Add(1) > 1 {
+			return
+		}
+		if _, err := alice.Say(ctx, owner.LID(), "between"); err != nil {
+			t.Error(err)
+		}
+		<-got
+	}
+	c := newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { return crossing{d, between} }, func(_ *whatsapp.Client, m chat.Message) error {
+		got <- m.Text
+		return nil
+	})
+	if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+		t.Fatal(err)
+	}
+	<-got
+	for _, text := range []string{"first", "answer"} {
+		if err := c.Send(ctx, alice.LID().String(), chat.Part{ID: c.NewID(), Text: text}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := alice.Hear(ctx, owner.LID(), text); err != nil {
+			t.Errorf("%q was lost: %v; the crossings: %d", text, err, crossed.Load())
+		}
+		alice.LoseSession(owner.LID())
+	}
+	if crossed.Load() == 0 {
+		t.Error("no message was encrypted again")
+	}
 }
