@@ -328,10 +328,13 @@ func TestAnswersUnderLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("unguarded and open", func(t *testing.T) {
-				o := load{store: name, open: true, people: 3, each: 25, atOnce: 25}.run(t)
-				if o.lost+o.reused == 0 {
-					t.Error("no answer was lost and no counter used twice: this load proves nothing")
+				// On a busy machine the messages may happen to miss each other.
+				for range 4 {
+					if o := (load{store: name, open: true, people: 3, each: 25, atOnce: 25}).run(t); o.lost+o.reused > 0 {
+						return
+					}
 				}
+				t.Error("no answer was lost and no counter used twice: this load proves nothing")
 			})
 			guarded := []load{
 				{open: true, people: 3, each: 25, atOnce: 25},

@@ -233,3 +233,45 @@ func TestStoreFailureWhileDecryptingLosesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A stream error that is taken only after the next login makes whatsmeow take itself for logged out, on a connection that is
+// well: nobody but us mends that.
+func TestStreamErrorAfterTheNextLogin(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := whatsapptest.New(t)
+	owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+	got := make(chan string, 10)
+	c := newClient(t, s, owner, func(_ *whatsapp.Client, m chat.Message) error {
+		got <- m.Text
+		return nil
+	})
+	if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+		t.Fatal(err)
+	}
+	<-got
+	answer := func(text string) error {
+		return c.Send(ctx, alice.LID().String(), chat.Part{ID: c.NewID(), Text: text}, nil)
+	}
+	if err := answer("one"); err != nil {
+		t.Fatal(err)
+	}
+	account, err := types.ParseJID(c.State().Account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.StaleStreamError(account, 503)
+	for answer("not taken yet") == nil {
+	}
+	for err := errors.New("offline"); err != nil; err = answer("two") {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("sending never worked again: %v", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if _, err := alice.Hear(ctx, owner.LID(), "two"); err != nil {
+		t.Error(err)
+	}
+}

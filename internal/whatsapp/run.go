@@ -268,7 +268,12 @@ func (l *link) look(ctx context.Context) {
 	if l.down.IsZero() {
 		l.down = time.Now()
 	}
-	if time.Since(l.down) < deaf {
+	patience := deaf
+	if phase == Online && l.wm.IsConnected() {
+		// The word that an earlier connection ends came after the login of this one: nobody works on it.
+		patience = watch / 2
+	}
+	if time.Since(l.down) < patience {
 		return
 	}
 	l.Log.Warn("not logged in for too long; connecting anew", "since", l.down.Format(time.RFC3339))

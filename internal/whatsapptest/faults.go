@@ -153,6 +153,17 @@ func (s *Server) StreamError(device types.JID, code int) {
 	s.endLinks(device, streamError(fmt.Sprint(code)))
 }
 
+// StaleStreamError sends <stream:error code> and leaves the connection as it is: so it looks to a client that takes the word
+// that a connection ends only when it has another already.
+func (s *Server) StaleStreamError(device types.JID, code int) {
+	links := s.linksOf(device)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range links {
+		l.push(streamError(fmt.Sprint(code)))
+	}
+}
+
 // Replace ends the device's connection as if the device had logged in elsewhere.
 func (s *Server) Replace(device types.JID) { s.endLinks(device, replaced()) }
 
