@@ -544,6 +544,7 @@ func TestFates(t *testing.T) {
 	// the receiver's device gets it twice. The test reconnects by itself, because whatsmeow's
 	// own reconnecting beside a waiting SendMessage is a data race inside it (both call
 	// exsync.Event.GetChan).
+	before := len(s.Logins())
 	one.Disconnect()
 	one.EnableAutoReconnect = false
 	one.AddEventHandler(func(evt any) {
@@ -554,7 +555,7 @@ func TestFates(t *testing.T) {
 		}
 	})
 	must(t, one.Connect())
-	must(t, s.WaitLogin(ctx, one.jid()))
+	must(t, s.wait(ctx, func() bool { return len(s.logins) > before }))
 	for words, fate := range map[string]Fate{"after": DropAfter, "before": DropBefore} {
 		logins := len(s.Logins())
 		s.FateOfNext(one.jid(), fate)
