@@ -160,6 +160,30 @@ func (s calledStore) Retry(ctx context.Context, t chat.Turn, at time.Time) error
 	return s.do("Retry", func() error { return s.Store.Retry(ctx, t, at) })
 }
 
+func (s calledStore) Find(ctx context.Context, like chat.Message) (got chat.Exchange, err error) {
+	err = s.do("Find", func() error {
+		got, err = s.Store.Find(ctx, like)
+		return err
+	})
+	return got, err
+}
+
+func (s calledStore) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error {
+	return s.do("Amend", func() error { return s.Store.Amend(ctx, messages, r) })
+}
+
+func (s calledStore) Heard(ctx context.Context, chatJID string) (got []chat.Message, err error) {
+	err = s.do("Heard", func() error {
+		got, err = s.Store.Heard(ctx, chatJID)
+		return err
+	})
+	return got, err
+}
+
+func (s calledStore) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
+	return s.do("SetHeard", func() error { return s.Store.SetHeard(ctx, chatJID, all) })
+}
+
 func (s calledStore) Note(ctx context.Context, key string) (got []byte, err error) {
 	err = s.do("Note", func() error {
 		got, err = s.Store.Note(ctx, key)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"slices"
 	"testing"
 
@@ -113,10 +112,6 @@ func messageOf(ctx context.Context, p *whatsapptest.Phone, chat types.JID, text 
 // A kill at any step of an edit costs neither the edit nor makes a second answer of it.
 func TestKillDuringEdit(t *testing.T) {
 	t.Parallel()
-	binary, err := exec.LookPath("wabot")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for store, settings := range stores {
 		for _, at := range []string{"after Put", "before Amend", "after Amend", "after SaveReply", "before Finish", "after Finish"} {
 			t.Run(store+", "+at, func(t *testing.T) {
@@ -125,21 +120,11 @@ func TestKillDuringEdit(t *testing.T) {
 				}
 				t.Parallel()
 				ctx := withPatience(t)
-				w, err := newWorld(binary, t.TempDir())
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(w.close)
-				do := func(err error) {
-					t.Helper()
-					if err != nil {
-						t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
-					}
-				}
+				w, do := newStory(t)
 				w.env = append(settings(t), "ALLOW=*", "LEASE=4s")
 				do(w.pair(ctx))
 				alice, chat := w.phone("alice"), w.owner.LID()
-				_, err = alice.Say(ctx, chat, "!ai wich")
+				_, err := alice.Say(ctx, chat, "!ai wich")
 				do(err)
 				do(w.hear(ctx, "alice", chat, "You said: wich"))
 				do(w.stop())
@@ -162,5 +147,45 @@ func TestKillDuringEdit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A call of the store that fails during an edit, done or not, costs neither the edit nor makes a second answer of it.
+func TestFaultDuringEdit(t *testing.T) {
+	t.Parallel()
+	for store := range stores {
+		t.Run(store, func(t *testing.T) {
+			if store == "mongo" {
+				sparingly(t)
+			}
+			t.Parallel()
+			ctx := withPatience(t)
+			w, c := newSweepWorld(t, store)
+			w.do(w.pair(ctx))
+			for _, at := range []string{"Find", "Amend"} {
+				for _, fault := range []verdict{failBefore, failAfter} {
+					who := fmt.Sprintf("%s %c", at, fault)
+					alice, chat := w.phone(who), w.owner.LID()
+					_, err := alice.Say(ctx, chat, "!ai wich")
+					w.do(err)
+					w.do(w.hear(ctx, who, chat, "You said: wich"))
+					hit := false
+					c.on(func(call string) verdict {
+						if call != at || hit {
+							return pass
+						}
+						hit = true
+						return fault
+					})
+					w.do(person(ctx, w.world, []string{who, "edits", "!ai wich", "!ai which"}))
+					w.do(person(ctx, w.world, []string{who, "sees-edit", "You said: which"}))
+					c.on(nil)
+					if n := len(slices.DeleteFunc(alice.Messages(chat), ownWords)); n != 1 || !hit {
+						t.Errorf("%s: the bot shows %d messages, want 1; failed: %t", who, n, hit)
+					}
+				}
+			}
+			w.do(w.stop())
+		})
 	}
 }

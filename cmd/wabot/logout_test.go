@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,10 +10,6 @@ import (
 // wabot logout unlinks the device on the phone and keeps the chats; the next start links anew and goes on with them.
 func TestLogout(t *testing.T) {
 	t.Parallel()
-	binary, err := exec.LookPath("wabot")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, env := range map[string][]string{
 		"file":  nil,
 		"mongo": {"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.New(t)},
@@ -22,18 +17,8 @@ func TestLogout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx := withPatience(t)
-			w, err := newWorld(binary, t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(w.close)
+			w, do := newStory(t)
 			w.env = append([]string{"ALLOW=*"}, env...)
-			do := func(err error) {
-				t.Helper()
-				if err != nil {
-					t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
-				}
-			}
 			prints := func(code int, words, stdin string, args ...string) {
 				t.Helper()
 				output, got := w.wabot(ctx, stdin, args...)

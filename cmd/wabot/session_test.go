@@ -40,24 +40,10 @@ func (w *world) wabot(ctx context.Context, stdin string, args ...string) (string
 // in use in both.
 func TestSessionMovesBetweenStores(t *testing.T) {
 	t.Parallel()
-	binary, err := exec.LookPath("wabot")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// Five refusals and copies wait for a lease to die.
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	t.Cleanup(cancel)
-	w, err := newWorld(binary, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.close)
-	do := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%v\nwabot's output:\n%s", err, w.bot.output.String())
-		}
-	}
+	w, do := newStory(t)
 	prints := func(code int, words []string, args ...string) {
 		t.Helper()
 		output, got := w.wabot(ctx, "", args...)
@@ -89,7 +75,7 @@ func TestSessionMovesBetweenStores(t *testing.T) {
 	prints(8, []string{"another wabot has this session open"}, "session", "copy", "--from", "file", "--to", "mongo")
 	do(w.stop())
 	// Asked while wabot is down; answered wherever the session goes on.
-	_, err = w.phone("alice").Say(ctx, w.owner.LID(), "!ai two")
+	_, err := w.phone("alice").Say(ctx, w.owner.LID(), "!ai two")
 	do(err)
 
 	// The empty store that is chosen now tells of the other.

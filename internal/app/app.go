@@ -213,41 +213,12 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Devices: store.Devices(),
 		Notes:   store,
 		Receive: func(ctx context.Context, m chat.Message) error {
-			known, err := b.Known(ctx, m)
+			became, err := take(ctx, m, b, box, func() error { return tenant.moveIn(ctx, wa.State().Account) })
 			if err != nil {
-				site.metrics.message(failed)
-				return err
+				became = failed
 			}
-			said := m
-			if !known {
-				m = bot.Edited(m)
-			}
-			if !known && !b.Admit(m) {
-				if err := b.Notice(ctx, said); err != nil {
-					site.metrics.message(failed)
-					return err
-				}
-				if b.Hears(said) {
-					if err := tenant.moveIn(ctx, wa.State().Account); err != nil {
-						return err
-					}
-					if err := box.Hear(ctx, said); err != nil {
-						return err
-					}
-				}
-				site.metrics.message(ignored)
-				return nil
-			}
-			err = tenant.moveIn(ctx, wa.State().Account)
-			if err == nil {
-				err = box.Put(ctx, m)
-			}
-			if err != nil {
-				site.metrics.message(failed)
-				return err
-			}
-			site.metrics.message(stored)
-			return nil
+			site.metrics.message(became)
+			return err
 		},
 		Show: func(s whatsapp.State) {
 			site.show(s)
@@ -295,6 +266,32 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		return err
 	})
 	return g.Wait()
+}
+
+// take stores a message that came in, to be answered or as what its group's next turn should know of, and tells what became of it. moveIn
+// makes the inbox that of the account. An error means: the message is to come again.
+func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, moveIn func() error) (became string, err error) {
+	known, err := b.Known(ctx, m)
+	if err != nil {
+		return "", err
+	}
+	said := m
+	if !known {
+		m = bot.Edited(m)
+	}
+	if known || b.Admit(m) {
+		if err := moveIn(); err != nil {
+			return "", err
+		}
+		return stored, box.Put(ctx, m)
+	}
+	if err := b.Notice(ctx, said); err != nil || !b.Hears(said) {
+		return ignored, err
+	}
+	if err := moveIn(); err != nil {
+		return "", err
+	}
+	return ignored, box.Hear(ctx, said)
 }
 
 // sending is the part of a turn's lease that is not the model's: to load, save and send.

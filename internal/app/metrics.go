@@ -164,7 +164,7 @@ func (w watchedSender) Send(ctx context.Context, to string, p chat.Part, quote *
 }
 
 // storeCalls are the calls that watchedStore measures.
-var storeCalls = []string{"put", "claim", "next", "history", "save_reply", "finish", "retry", "fail"}
+var storeCalls = []string{"put", "claim", "next", "history", "save_reply", "finish", "retry", "fail", "find", "amend", "heard", "set_heard"}
 
 // watchedStore measures the inbox's calls of the store.
 type watchedStore struct {
@@ -174,7 +174,7 @@ type watchedStore struct {
 
 func (w watchedStore) measure(call string, begin time.Time, err error) {
 	w.metrics.store.WithLabelValues(call).Observe(time.Since(begin).Seconds())
-	if err != nil && !errors.Is(err, inbox.ErrEmpty) && !errors.Is(err, inbox.ErrLeaseLost) && !errors.Is(err, context.Canceled) {
+	if err != nil && !errors.Is(err, inbox.ErrEmpty) && !errors.Is(err, inbox.ErrUnknown) && !errors.Is(err, inbox.ErrLeaseLost) && !errors.Is(err, context.Canceled) {
 		w.metrics.storeErrors.WithLabelValues(call).Inc()
 	}
 }
@@ -217,6 +217,26 @@ func (w watchedStore) Retry(ctx context.Context, t chat.Turn, at time.Time) (err
 func (w watchedStore) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) (err error) {
 	defer func(begin time.Time) { w.measure("fail", begin, err) }(time.Now())
 	return w.Store.Fail(ctx, t, now, reason)
+}
+
+func (w watchedStore) Find(ctx context.Context, like chat.Message) (x chat.Exchange, err error) {
+	defer func(begin time.Time) { w.measure("find", begin, err) }(time.Now())
+	return w.Store.Find(ctx, like)
+}
+
+func (w watchedStore) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) (err error) {
+	defer func(begin time.Time) { w.measure("amend", begin, err) }(time.Now())
+	return w.Store.Amend(ctx, messages, r)
+}
+
+func (w watchedStore) Heard(ctx context.Context, chatJID string) (all []chat.Message, err error) {
+	defer func(begin time.Time) { w.measure("heard", begin, err) }(time.Now())
+	return w.Store.Heard(ctx, chatJID)
+}
+
+func (w watchedStore) SetHeard(ctx context.Context, chatJID string, all []chat.Message) (err error) {
+	defer func(begin time.Time) { w.measure("set_heard", begin, err) }(time.Now())
+	return w.Store.SetHeard(ctx, chatJID, all)
 }
 
 var (

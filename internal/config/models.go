@@ -471,32 +471,36 @@ func (a *assembly) entry(n *yaml.Node) {
 
 // instructions finds what the model is told: as it is, in a file, or on the web.
 func (a *assembly) instructions(e *Entry, get func(string) string, check func(string, error)) {
-	given := ""
-	for _, key := range []string{"instructions", "instructions_file", "instructions_url"} {
-		v := get(key)
-		if v == "" {
-			continue
+	switch key, v := oneOf(get, check, "instructions", "instructions_file", "instructions_url"); key {
+	case "instructions":
+		e.Instructions = v
+	case "instructions_file":
+		text, err := readText(a.beside(v))
+		check(key, err)
+		e.Instructions = trim(text)
+	case "instructions_url":
+		u, err := url.Parse(v)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			check(key, errors.New("write the http or https URL of a plain text, without a name and password"))
 		}
-		if given != "" {
-			check(key, fmt.Errorf("%s is there as well; keep one of the two", given))
-			return
-		}
-		given = key
-		switch key {
-		case "instructions":
-			e.Instructions = v
-		case "instructions_file":
-			text, err := readText(a.beside(v))
-			check(key, err)
-			e.Instructions = trim(text)
-		case "instructions_url":
-			u, err := url.Parse(v)
-			if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-				check(key, errors.New("write the http or https URL of a plain text, without a name and password"))
-			}
-			e.InstructionsURL = v
+		e.InstructionsURL = v
+	}
+}
+
+// oneOf finds which of the keys is there, and its value. Two of them are a mistake, and then none is.
+func oneOf(get func(string) string, check func(string, error), keys ...string) (key, value string) {
+	for _, k := range keys {
+		v := get(k)
+		switch {
+		case v == "":
+		case key != "":
+			check(k, fmt.Errorf("%s is there as well; keep one of the two", key))
+			return "", ""
+		default:
+			key, value = k, v
 		}
 	}
+	return key, value
 }
 
 // beside is a path as MODELS_FILE means it: from the directory of the file.
@@ -509,37 +513,28 @@ func (a *assembly) beside(path string) string {
 
 // key finds the entry's key: as it is, in a variable, or in a file.
 func (a *assembly) key(e *Entry, get func(string) string, check func(string, error)) {
-	given := ""
-	for _, key := range []string{"key", "key_env", "key_file"} {
-		v := get(key)
-		if v == "" {
-			continue
-		}
-		if given != "" {
-			check(key, fmt.Errorf("%s is there as well; keep one of the two", given))
+	key, v := oneOf(get, check, "key", "key_env", "key_file")
+	switch key {
+	case "":
+		return
+	case "key_env":
+		a.keys = append(a.keys, v)
+		name := v
+		if v = trim(a.getenv(name)); v == "" {
+			check(key, fmt.Errorf("the variable %q is not set; write its name here, and the key into the environment or .env", name))
 			return
 		}
-		given = key
-		switch key {
-		case "key_env":
-			a.keys = append(a.keys, v)
-			name := v
-			if v = trim(a.getenv(name)); v == "" {
-				check(key, fmt.Errorf("the variable %q is not set; write its name here, and the key into the environment or .env", name))
-				continue
-			}
-		case "key_file":
-			text, err := readText(a.beside(v))
-			if v = trim(text); err == nil && v == "" {
-				err = errors.New("the file is empty; write the key into it")
-			}
-			if err != nil {
-				check(key, err)
-				continue
-			}
+	case "key_file":
+		text, err := readText(a.beside(v))
+		if v = trim(text); err == nil && v == "" {
+			err = errors.New("the file is empty; write the key into it")
 		}
-		check(key, apiKey(func(*Config) *Secret { return &e.Key })(a.config, v))
+		if err != nil {
+			check(key, err)
+			return
+		}
 	}
+	check(key, apiKey(func(*Config) *Secret { return &e.Key })(a.config, v))
 }
 
 // prices reads what tokens cost.

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
 )
 
 // option is one setting.
@@ -223,9 +226,14 @@ var sections = []section{
 			name: "ACK_REACTION", def: "off",
 			means: "An emoji, such as 👀, with which the bot reacts to a question while it is at work; it is taken back with the answer. off for none.",
 			read: func(c *Config, value string) error {
-				if !strings.EqualFold(value, "off") {
-					c.Chat.Ack = value
+				if strings.EqualFold(value, "off") {
+					return nil
 				}
+				// One sign on the screen, be it of several characters, and no letter or digit.
+				if uniseg.GraphemeClusterCount(value) != 1 || value[0] < utf8.RuneSelf {
+					return fmt.Errorf("%q is not an emoji; write one, such as 👀, or off for none", value)
+				}
+				c.Chat.Ack = value
 				return nil
 			},
 		},

@@ -2,17 +2,22 @@ package mongostore
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"wabot/internal/chat"
 	"wabot/internal/mongotest"
 	"wabot/internal/storetest"
 )
@@ -267,5 +272,64 @@ func TestABrokenSessionIsSetAside(t *testing.T) {
 	}
 	if err != nil || len(aside) != 1 || aside[0].Key != "9_1:0" || !bytes.Equal(aside[0].Data, junk) {
 		t.Errorf("set aside: %v, %v", aside, err)
+	}
+}
+
+// What is written has reached a majority's journal before it counts, unless the URL asks for something else.
+func TestWriteConcern(t *testing.T) {
+	t.Parallel()
+	address := mongotest.New(t)
+	for query, want := range map[string]string{"": `{"w": "majority","j": true}`, "&w=1": `{"w": {"$numberInt":"1"}}`} {
+		var mu sync.Mutex
+		writes := map[string]int{}
+		s := open(t, address+query, func(o *Options) {
+			o.monitor = &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+				switch e.CommandName {
+				case "insert", "update", "delete", "findAndModify":
+					mu.Lock()
+					defer mu.Unlock()
+					writes[e.Command.Lookup("writeConcern").String()]++
+				}
+			}}
+		})
+		storetest.Pair(t, s.Devices(), "100")
+		if err := s.Put(t.Context(), chat.Message{Chat: "1@lid", Sender: "1@lid", ID: "1"}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if len(writes) != 1 || writes[want] == 0 {
+			t.Errorf("%q: writes by their concern: %v, want %s", query, writes, want)
+		}
+		mu.Unlock()
+	}
+}
+
+// What passes, or what an operator must end, is an outage: nothing is lost by it. A mistake of ours is none.
+func TestIsOutage(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"none":                      {nil, false},
+		"not primary":               {mongo.CommandError{Code: 10107, Name: "NotWritablePrimary"}, true},
+		"stepped down":              {mongo.CommandError{Code: 189, Name: "PrimarySteppedDown"}, true},
+		"shutting down":             {mongo.CommandError{Code: 91, Name: "ShutdownInProgress"}, true},
+		"interrupted":               {mongo.CommandError{Code: 11600, Name: "InterruptedAtShutdown"}, true},
+		"a majority is missing":     {mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 64, Name: "WriteConcernTimeout"}}, true},
+		"in a bulk":                 {mongo.BulkWriteException{WriteConcernError: &mongo.WriteConcernError{Code: 189}}, true},
+		"no space":                  {mongo.CommandError{Code: 14031, Name: "OutOfDiskSpace"}, true},
+		"a label":                   {mongo.CommandError{Code: 1, Labels: []string{"RetryableWriteError"}}, true},
+		"a password changed":        {mongo.CommandError{Code: 18, Name: "AuthenticationFailed"}, true},
+		"a duplicate":               {mongo.WriteException{WriteErrors: []mongo.WriteError{{Code: 11000}}}, false},
+		"a command that is wrong":   {mongo.CommandError{Code: 9, Name: "FailedToParse"}, false},
+		"a value of a wrong length": {errLength, false},
+	} {
+		if got := isOutage(row.err); got != row.want {
+			t.Errorf("%s: %t, want %t", name, got, row.want)
+		}
+		if err := wrapOutage("write", row.err); row.err != nil && errors.Is(err, context.Canceled) != row.want {
+			t.Errorf("%s: as whatsmeow sees it: %v", name, err)
+		}
 	}
 }

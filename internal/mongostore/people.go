@@ -464,12 +464,19 @@ func (d *device) GetOutgoingEvent(ctx context.Context, chat, altChat types.JID, 
 func (d *device) DeleteOldOutgoingEvents(ctx context.Context) error {
 	now := d.s.now()
 	d.pruneMu.Lock()
-	defer d.pruneMu.Unlock()
-	if now.Sub(d.lastPrune) < time.Hour {
+	due := now.Sub(d.lastPrune) >= time.Hour
+	if due {
+		d.lastPrune = now
+	}
+	d.pruneMu.Unlock()
+	if !due {
 		return nil
 	}
-	d.lastPrune = now
-	if _, err := d.s.outgoing.DeleteMany(ctx, bson.D{{Key: "device", Value: d.id}, {Key: "at", Value: before(now.Add(-7 * 24 * time.Hour))}}); err != nil {
+	err := d.write(ctx, "delete old sent messages", func(ctx context.Context) error {
+		_, err := d.s.outgoing.DeleteMany(ctx, bson.D{{Key: "device", Value: d.id}, {Key: "at", Value: before(now.Add(-7 * 24 * time.Hour))}})
+		return err
+	})
+	if err != nil {
 		d.s.log.Warn("old sent messages could not be deleted; trying again in an hour", "error", err)
 	}
 	return nil

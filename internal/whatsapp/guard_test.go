@@ -124,32 +124,7 @@ func TestSendsAndDecryptionsDoNotUndoEachOther(t *testing.T) {
 	t.Logf("%d answers in %v, none lost", people*each, time.Since(begin).Round(time.Millisecond))
 }
 
-// crossing is a store that calls between whenever a message is encrypted again for whoever asked for it by a retry receipt.
-type crossing struct {
-	whatsapp.Devices
-	between func()
-}
-
-func (d crossing) NewDevice() *store.Device {
-	device := d.Devices.NewDevice()
-	device.Container = crossingContainer{device.Container, d.between}
-	return device
-}
-
-type crossingContainer struct {
-	store.DeviceContainer
-	between func()
-}
-
-func (c crossingContainer) PutDevice(ctx context.Context, d *store.Device) error {
-	paired := d.Initialized
-	if err := c.DeviceContainer.PutDevice(ctx, d); err != nil || paired {
-		return err
-	}
-	d.SetAllStores(crossingStore{d.Sessions.(store.AllSessionSpecificStores), c.between})
-	return nil
-}
-
+// crossingStore calls between whenever a message is encrypted again for whoever asked for it by a retry receipt.
 type crossingStore struct {
 	store.AllSessionSpecificStores
 	between func()
@@ -193,7 +168,9 @@ func TestRetryReceiptCrossedByAMessage(t *testing.T) {
 		}
 		<-got
 	}
-	c := newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { return crossing{d, between} }, func(_ *whatsapp.Client, m chat.Message) error {
+	c := newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { 
+		return devicesAround{d, func(d *store.Device) { d.SetAllStores(crossingStore{d.Sessions.(store.AllSessionSpecificStores), between}) }}
+	}, func(_ *whatsapp.Client, m chat.Message) error {
 		got <- m.Text
 		return nil
 	})

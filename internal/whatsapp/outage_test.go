@@ -42,31 +42,38 @@ func (f *faults) hit(method string) error {
 	return errors.New("no space left on device")
 }
 
-// faultyDevices puts faults into the devices of a store.
-type faultyDevices struct {
+// devicesAround puts something around the stores of each device, when it is paired.
+type devicesAround struct {
 	whatsapp.Devices
-	f *faults
+	put func(*store.Device)
 }
 
-func (d faultyDevices) NewDevice() *store.Device {
+func (d devicesAround) NewDevice() *store.Device {
 	device := d.Devices.NewDevice()
-	device.Container = faultyContainer{device.Container, d.f}
+	device.Container = containerAround{device.Container, d.put}
 	return device
 }
 
-type faultyContainer struct {
+type containerAround struct {
 	store.DeviceContainer
-	f *faults
+	put func(*store.Device)
 }
 
-func (c faultyContainer) PutDevice(ctx context.Context, d *store.Device) error {
-	initialized := d.Initialized
-	if err := c.DeviceContainer.PutDevice(ctx, d); err != nil || initialized {
+func (c containerAround) PutDevice(ctx context.Context, d *store.Device) error {
+	paired := d.Initialized
+	if err := c.DeviceContainer.PutDevice(ctx, d); err != nil || paired {
 		return err
 	}
-	d.SetAllStores(faultyStore{d.Sessions.(store.AllSessionSpecificStores), c.f})
-	d.LIDs = faultyLIDs{d.LIDs, c.f}
+	c.put(d)
 	return nil
+}
+
+// faulty puts faults into the devices of a store.
+func faulty(d whatsapp.Devices, f *faults) whatsapp.Devices {
+	return devicesAround{d, func(d *store.Device) {
+		d.SetAllStores(faultyStore{d.Sessions.(store.AllSessionSpecificStores), f})
+		d.LIDs = faultyLIDs{d.LIDs, f}
+	}}
 }
 
 type faultyLIDs struct {
@@ -190,7 +197,7 @@ func TestStoreFailureWhileDecryptingLosesNothing(t *testing.T) {
 			})
 			f := &faults{fired: make(chan string, 1)}
 			got := make(chan string, 10)
-			newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { return faultyDevices{d, f} }, func(_ *whatsapp.Client, m chat.Message) error {
+			newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { return faulty(d, f) }, func(_ *whatsapp.Client, m chat.Message) error {
 				got <- m.Text
 				return nil
 			})
