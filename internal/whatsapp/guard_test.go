@@ -168,8 +168,10 @@ func TestRetryReceiptCrossedByAMessage(t *testing.T) {
 		}
 		<-got
 	}
-	c := newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices { 
-		return devicesAround{d, func(d *store.Device) { d.SetAllStores(crossingStore{d.Sessions.(store.AllSessionSpecificStores), between}) }}
+	c := newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices {
+		return devicesAround{d, func(d *store.Device) {
+			d.SetAllStores(crossingStore{d.Sessions.(store.AllSessionSpecificStores), between})
+		}}
 	}, func(_ *whatsapp.Client, m chat.Message) error {
 		got <- m.Text
 		return nil
