@@ -13,6 +13,7 @@ func TestTokens(t *testing.T) {
 		"hello world":        2,
 		"tiktoken is great!": 6,
 		"お誕生日おめでとう":          9,
+		"\x7f":               1,
 	} {
 		if got := Tokens(text); got != want {
 			t.Errorf("%q has %d tokens, want %d", text, got, want)
