@@ -12,12 +12,12 @@ import (
 var allowed = map[string]string{
 	"cmd/wabot":                  "internal/app",
 	"cmd/demo":                   "internal/app internal/config internal/llmtest internal/whatsapp internal/whatsapptest",
-	"internal/app":               "internal/backup internal/baileys internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/model internal/mongostore internal/qr internal/sqlitestore internal/transfer internal/web internal/whatsapp internal/witness",
+	"internal/app":               "internal/backup internal/baileys internal/bot internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/model internal/mongostore internal/qr internal/sqlitestore internal/transfer internal/web internal/whatsapp internal/witness internal/words",
 	"internal/backup":            "internal/transfer",
 	"internal/baileys":           "internal/transfer",
-	"internal/bot":               "internal/chat internal/format internal/inbox internal/llm internal/mask internal/model",
+	"internal/bot":               "internal/chat internal/format internal/inbox internal/llm internal/mask internal/model internal/words",
 	"internal/chat":              "",
-	"internal/config":            "internal/mask",
+	"internal/config":            "internal/mask internal/words",
 	"internal/device":            "",
 	"internal/format":            "",
 	"internal/inbox":             "internal/chat internal/mask",
@@ -37,6 +37,7 @@ var allowed = map[string]string{
 	"internal/whatsapp":          "internal/chat internal/device internal/mask",
 	"internal/whatsapptest":      "",
 	"internal/witness":           "",
+	"internal/words":             "",
 }
 
 // The packages hang together as the design says.

@@ -248,6 +248,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Ack:           cfg.Chat.Ack,
 		Takeover:      cfg.Chat.Takeover,
 		Notes:         store,
+		Words:         cfg.Chat.Words,
 		Log:           log,
 	})
 

@@ -18,6 +18,7 @@ import (
 	"wabot/internal/llm"
 	"wabot/internal/mask"
 	"wabot/internal/model"
+	"wabot/internal/words"
 )
 
 // Model completes a prompt. Its errors are *llm.Error.
@@ -78,7 +79,9 @@ type Options struct {
 	Notes    Notes
 	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
 	Ack string
-	Log *slog.Logger
+	// Words are what the bot says of its own.
+	Words words.Words
+	Log   *slog.Logger
 }
 
 // Bot answers turns. It is safe for concurrent use.
@@ -99,18 +102,15 @@ func New(o Options) *Bot {
 // "read more" long before.
 const partLimit = 4000
 
-// mostParts bounds a reply, in messages; goesOn ends one that would be longer.
-const (
-	mostParts = 5
-	goesOn    = "\n\n… _This is as much as fits into a chat. Ask me to go on, or for a part of it._"
-)
+// mostParts bounds a reply, in messages.
+const mostParts = 5
 
 // parts splits an answer into the messages it is sent as.
-func parts(text string) []string {
+func (b *Bot) parts(text string) []string {
 	all := format.Split(text, partLimit)
 	if len(all) > mostParts {
 		all = all[:mostParts]
-		all[mostParts-1] += goesOn
+		all[mostParts-1] += "\n\n" + b.Words.Say(words.GoesOn)
 	}
 	return all
 }
@@ -190,7 +190,7 @@ func (b *Bot) answers(ctx context.Context, t chat.Turn) (all []chat.Part, failur
 	for i, part := range b.split(t) {
 		// What has been made so far must not be lost with the turn's time.
 		if end, ok := ctx.Deadline(); i > 0 && ok && time.Until(end) < time.Since(begin) {
-			return append(all, chat.Part{Text: noTimeForAll}), failure, nil
+			return append(all, chat.Part{Text: b.Words.Say(words.NoTimeForAll)}), failure, nil
 		}
 		said, failed, err := b.answer(ctx, &part)
 		if err != nil {
@@ -219,7 +219,7 @@ func (b *Bot) answer(ctx context.Context, t *chat.Turn) (said []chat.Part, failu
 	if err != nil {
 		return nil, "", err
 	}
-	for _, part := range parts(text) {
+	for _, part := range b.parts(text) {
 		said = append(said, chat.Part{Text: part})
 	}
 	return said, failure, nil
@@ -254,7 +254,7 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err
 		by, _ := b.Models.Named(c.By)
 		return by.WithIcon(text), "", nil
 	}
-	return sorry[llm.BadAnswer], "the model's answer is empty", nil
+	return b.Words.Say(words.NotUsable), "the model's answer is empty", nil
 }
 
 // apology turns the model's error into a sentence for the chat and a line for the log. When the turn's time
@@ -274,28 +274,22 @@ func (b *Bot) apology(ctx context.Context, t *chat.Turn, err error) (text, failu
 		level = slog.LevelError
 	}
 	b.Log.Log(ctx, level, "the model did not answer; the chat was told so", "chat", mask.JID(t.Chat), "cause", string(kind), "err", err)
-	return sorry[kind], err.Error(), nil
+	return b.Words.Say(sorry[kind]), err.Error(), nil
 }
 
 // sorry are the sentences for people in a chat, by what went wrong.
-var sorry = map[llm.Kind]string{
-	llm.Auth:         "Sorry, I am not set up correctly and cannot answer. Whoever runs me finds the reason in my log.",
-	llm.Quota:        "Sorry, my allowance is used up and I cannot answer. Whoever runs me finds the reason in my log.",
-	llm.ModelUnknown: "Sorry, I am not set up correctly and cannot answer. Whoever runs me finds the reason in my log.",
-	llm.BadRequest:   "Sorry, I am not set up correctly and cannot answer. Whoever runs me finds the reason in my log.",
-	llm.RateLimited:  "Sorry, I am asked too much at once right now. Please try again in a few minutes.",
-	llm.Unavailable:  "Sorry, I cannot reach my language model right now. Please try again in a few minutes.",
-	llm.Timeout:      "Sorry, that took too long. Please try again, perhaps with a shorter question.",
-	llm.BadAnswer:    "Sorry, I did not get a usable answer. Please try again or put it in other words.",
-	llm.Filtered:     "Sorry, I may not answer that: it goes against the content rules of my language model.",
-	llm.TooLong:      "Sorry, that is too long for me. Please send a shorter message.",
+var sorry = map[llm.Kind]words.Key{
+	llm.Auth:         words.NotSetUp,
+	llm.Quota:        words.UsedUp,
+	llm.ModelUnknown: words.NotSetUp,
+	llm.BadRequest:   words.NotSetUp,
+	llm.RateLimited:  words.TooMany,
+	llm.Unavailable:  words.Unavailable,
+	llm.Timeout:      words.TookTooLong,
+	llm.BadAnswer:    words.NotUsable,
+	llm.Filtered:     words.Filtered,
+	llm.TooLong:      words.TooLong,
 }
-
-// noTimeForAll is said where one turn asks several models for more than there is time for.
-const noTimeForAll = "That is more than I can do at once. Please send again what I have not answered."
-
-// gaveUp is said in a chat whose turn failed for a reason that is not the model's.
-const gaveUp = "Sorry, I could not answer your last message. Please send it again."
 
 // send sends the parts that are not known to be sent.
 func (b *Bot) send(ctx context.Context, t *chat.Turn) error {
@@ -343,7 +337,7 @@ func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
 	if t.Reply != nil {
 		return b.send(ctx, &t)
 	}
-	r := chat.Reply{Failure: cause.Error(), Parts: []chat.Part{{ID: b.WA.NewID(), Text: gaveUp, Quote: t.Last().Group}}}
+	r := chat.Reply{Failure: cause.Error(), Parts: []chat.Part{{ID: b.WA.NewID(), Text: b.Words.Say(words.GaveUp), Quote: t.Last().Group}}}
 	if err := b.Turns.SaveReply(ctx, &t, r); err != nil {
 		return err
 	}

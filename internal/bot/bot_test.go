@@ -14,6 +14,7 @@ import (
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
 	"wabot/internal/model"
+	"wabot/internal/words"
 )
 
 // world is everything around a bot, as a fake. It logs what is done, in order.
@@ -132,7 +133,7 @@ func newWorld(t *testing.T) (*world, *Bot) {
 		{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini", Icon: "✨", Instructions: "Be brief."},
 		{Name: "dalle", Prefix: "!dalle", Icon: "🎨", Painter: new(llm.Client)},
 	}})
-	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, HistoryTokens: 8000, Log: slog.New(slog.DiscardHandler)})
+	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, HistoryTokens: 8000, Words: words.English(), Log: slog.New(slog.DiscardHandler)})
 }
 
 func turn(messages ...chat.Message) chat.Turn {
@@ -323,7 +324,7 @@ func TestEndlessAnswersAreCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	sent := tr.Reply.Parts
-	if len(sent) != mostParts || !strings.HasSuffix(sent[mostParts-1].Text, goesOn) || strings.Contains(sent[0].Text, "…") {
+	if len(sent) != mostParts || !strings.HasSuffix(sent[mostParts-1].Text, "\n\n"+b.Words.Say(words.GoesOn)) || strings.Contains(sent[0].Text, "…") {
 		t.Errorf("%d messages, the last ends with %.80q", len(sent), sent[len(sent)-1].Text[len(sent[len(sent)-1].Text)-90:])
 	}
 }

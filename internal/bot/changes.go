@@ -10,6 +10,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/inbox"
 	"wabot/internal/mask"
+	"wabot/internal/words"
 )
 
 // Edits and revokes come as messages of their own and wait in the inbox like others, so that none is lost. What they
@@ -297,6 +298,5 @@ func (b *Bot) lateness(ctx context.Context, t *chat.Turn) ([]chat.Part, error) {
 	if len(before) == 1 && before[0].Reply != nil && before[0].Reply.Failure == tooLate {
 		return nil, nil
 	}
-	const line = "Sorry, I was away for a while, and what you wrote before is too old to answer. Please ask again what still matters."
-	return []chat.Part{{ID: b.WA.NewID(), Text: line}}, nil
+	return []chat.Part{{ID: b.WA.NewID(), Text: b.Words.Say(words.WasAway)}}, nil
 }

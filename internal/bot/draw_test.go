@@ -12,6 +12,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/llm"
 	"wabot/internal/model"
+	"wabot/internal/words"
 )
 
 // A picture is uploaded before the reply is saved, and sent with its description.
@@ -51,7 +52,7 @@ func TestDrawFails(t *testing.T) {
 	w, b := newWorld(t)
 	w.fail[`draw "a cat" by dalle`] = &llm.Error{Kind: llm.Filtered, Err: errors.New("detail")}
 	tr := turn(from("!dalle a cat"))
-	if err := b.reply(t.Context(), &tr); err != nil || len(tr.Reply.Parts) != 1 || tr.Reply.Parts[0].Text != sorry[llm.Filtered] || !strings.Contains(tr.Reply.Failure, "detail") {
+	if err := b.reply(t.Context(), &tr); err != nil || len(tr.Reply.Parts) != 1 || tr.Reply.Parts[0].Text != b.Words.Say(sorry[llm.Filtered]) || !strings.Contains(tr.Reply.Failure, "detail") {
 		t.Error(err, tr.Reply)
 	}
 	// What cannot be uploaded is tried again as a turn.
@@ -75,7 +76,7 @@ func TestDrawFails(t *testing.T) {
 	w, b = newWorld(t)
 	w.fail["upload"] = forGood{}
 	tr = turn(from("!dalle a cat"))
-	if err := b.reply(t.Context(), &tr); err != nil || tr.Reply.Parts[0].Text != sorry[llm.BadAnswer] {
+	if err := b.reply(t.Context(), &tr); err != nil || tr.Reply.Parts[0].Text != b.Words.Say(sorry[llm.BadAnswer]) {
 		t.Error(err, tr.Reply)
 	}
 }
@@ -114,7 +115,7 @@ func TestNoTimeForAll(t *testing.T) {
 		if err := b.reply(ctx, &tr); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(tr.Reply.Parts); n != 4 || tr.Reply.Parts[3].Text != noTimeForAll || tr.Reply.Parts[2].Picture == nil {
+		if n := len(tr.Reply.Parts); n != 4 || tr.Reply.Parts[3].Text != b.Words.Say(words.NoTimeForAll) || tr.Reply.Parts[2].Picture == nil {
 			t.Errorf("%d parts: %+v", n, tr.Reply.Parts)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 
 	"wabot/internal/chat"
 	"wabot/internal/llm"
+	"wabot/internal/words"
 )
 
 // prompt makes the prompt of a turn: the instructions, the history, the messages.
@@ -110,19 +111,13 @@ func (b *Bot) bare(t *chat.Turn) bool {
 	return true
 }
 
-// example is a question, picture what may be drawn.
-const (
-	example = "what is a quasar?"
-	picture = "a lighthouse in a storm"
-)
-
 // help says how to talk to the bot, as the rules have it for this chat, or to the model whose prefix m is.
 func (b *Bot) help(m chat.Message) string {
 	if to, _, ok := b.Models.Pick(m.Text); ok && to.Prefix != b.Rules.Prefix {
 		if to.Draws() {
-			return fmt.Sprintf("I draw as *%s* what follows *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, picture)
+			return b.Words.Say(words.HowToDraw, "model", to.Name, "prefix", to.Prefix, "example", b.Words.Say(words.ToDraw))
 		}
-		return fmt.Sprintf("I answer as *%s* what begins with *%s*, for example: _%s %s_", to.Name, to.Prefix, to.Prefix, example)
+		return b.Words.Say(words.HowToAsk, "model", to.Name, "prefix", to.Prefix, "example", b.Words.Say(words.ToAsk))
 	}
 	return b.howTo(m) + b.others()
 }
@@ -134,20 +129,21 @@ func (b *Bot) others() string {
 		switch {
 		case m.Prefix == b.Rules.Prefix:
 		case m.Draws():
-			fmt.Fprintf(&s, "\n*%s* draws a picture by %s.", m.Prefix, m.Name)
+			s.WriteString("\n" + b.Words.Say(words.AlsoDraws, "prefix", m.Prefix, "model", m.Name))
 		default:
-			fmt.Fprintf(&s, "\n*%s* asks %s.", m.Prefix, m.Name)
+			s.WriteString("\n" + b.Words.Say(words.AlsoAsks, "prefix", m.Prefix, "model", m.Name))
 		}
 	}
 	return s.String()
 }
 
 func (b *Bot) howTo(m chat.Message) string {
+	example := b.Words.Say(words.ToAsk)
 	switch {
 	case m.Own:
-		return fmt.Sprintf("I am an AI assistant. Write to me here as you would to a person, for example: _%s_\nIn other chats begin with *%s*.", example, b.Rules.Prefix)
+		return b.Words.Say(words.HowToOwn, "example", example, "prefix", b.Rules.Prefix)
 	case b.Rules.Everything:
-		return fmt.Sprintf("I am an AI assistant. Write to me as you would to a person, for example: _%s_", example)
+		return b.Words.Say(words.HowToAlways, "example", example)
 	}
-	return fmt.Sprintf("I am an AI assistant. Begin your message with *%s*, for example: _%s %s_\nReplying to one of my messages works too, and so does mentioning me.", b.Rules.Prefix, b.Rules.Prefix, example)
+	return b.Words.Say(words.HowToPrefix, "example", example, "prefix", b.Rules.Prefix)
 }

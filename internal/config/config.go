@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/joho/godotenv"
+
+	"wabot/internal/words"
 )
 
 // Config is every setting, checked.
@@ -84,6 +86,8 @@ type Chat struct {
 	Ack string
 	// Takeover is how long a chat is the owner's after they wrote there by hand, 0 for not at all.
 	Takeover time.Duration
+	// Words are what the bot says of its own, in the language chosen.
+	Words words.Words
 }
 
 // Access is who may talk to the bot.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"wabot/internal/words"
 )
 
 type environment map[string]string
@@ -68,7 +70,7 @@ func TestDefaults(t *testing.T) {
 		Flux:      Provider{BaseURL: "https://router.huggingface.co/hf-inference", Name: "black-forest-labs/FLUX.1-schnell", Prefix: "!flux"},
 		Stability: Provider{BaseURL: "https://api.stability.ai", Name: "core", Prefix: "!stability"},
 		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini"}},
-		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute},
+		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute, Words: words.English()},
 		WhatsApp:  WhatsApp{DeviceName: "wabot"},
 		Store:     Store{MongoWait: time.Minute, SessionDir: "./session"},
 		HTTP:      HTTP{Addr: "127.0.0.1:3000"},
@@ -178,6 +180,7 @@ func TestProblems(t *testing.T) {
 		{"HTTP_ADDR=:3000", "HTTP_TOKEN: not set"},
 		{"HTTP_TOKEN=canary", "HTTP_TOKEN: the value given (redacted) is too easily found"},
 		{"LOG_LEVEL=loud", `LOG_LEVEL: "loud" is not a choice; write one of debug, error, info, warn`},
+		{"LANG_BOT=de", `LANG_BOT: "de" is not a choice; write one of en, es, hi, id, pt`},
 		{"LOG_FORMAT=xml", "LOG_FORMAT:"},
 		{"DEBUG=app:*", "DEBUG:"},
 	} {

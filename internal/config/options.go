@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/rivo/uniseg"
+
+	"wabot/internal/words"
 )
 
 // option is one setting.
@@ -236,6 +239,11 @@ var sections = []section{
 				c.Chat.Ack = value
 				return nil
 			},
+		},
+		{
+			name: "LANG_BOT", def: "en",
+			means: "The language of what the bot says of its own, such as its help: " + strings.Join(slices.Sorted(maps.Keys(words.Languages())), ", ") + ". Models answer in the language they are asked in.",
+			read:  choice(func(c *Config) *words.Words { return &c.Chat.Words }, words.Languages()),
 		},
 		{
 			name: "MODEL_TIMEOUT", def: "5m",
