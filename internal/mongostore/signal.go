@@ -407,30 +407,34 @@ func (d *device) RemovePreKey(ctx context.Context, id uint32) error {
 
 func (d *device) MarkPreKeysAsUploaded(ctx context.Context, upToID uint32) error {
 	open := d.ofKind(kindPreKey, bson.E{Key: "uploaded", Value: false}, bson.E{Key: "number", Value: bson.D{{Key: "$lte", Value: int64(upToID)}}})
-	for {
-		var some []struct {
-			ID string `bson:"_id"`
+	var rows []struct {
+		ID string `bson:"_id"`
+	}
+	err := d.s.try(ctx, "read pre-keys", func(ctx context.Context) error {
+		rows = nil
+		cursor, err := d.s.sessions.Find(ctx, open, options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}}))
+		if err != nil {
+			return err
+		}
+		return cursor.All(ctx, &rows)
+	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(rows, preKeysAtOnce) {
+		ids := make([]string, len(some))
+		for i, row := range some {
+			ids[i] = row.ID
 		}
 		err := d.write(ctx, "mark pre-keys as uploaded", func(ctx context.Context) error {
-			some = nil
-			cursor, err := d.s.sessions.Find(ctx, open, options.Find().SetLimit(preKeysAtOnce).SetProjection(bson.D{{Key: "_id", Value: 1}}))
-			if err == nil {
-				err = cursor.All(ctx, &some)
-			}
-			if err != nil || len(some) == 0 {
-				return err
-			}
-			ids := make([]string, len(some))
-			for i, row := range some {
-				ids[i] = row.ID
-			}
-			_, err = d.s.sessions.UpdateMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}, set(bson.D{{Key: "uploaded", Value: true}}))
+			_, err := d.s.sessions.UpdateMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}, set(bson.D{{Key: "uploaded", Value: true}}))
 			return err
 		})
-		if err != nil || len(some) < preKeysAtOnce {
+		if err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func (d *device) UploadedPreKeyCount(ctx context.Context) (int, error) {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,6 +36,7 @@ var serverBinary = sync.OnceValues(func() (string, error) {
 		fmt.Fprintln(sum, name, len(data))
 		sum.Write(data)
 	}
+	fmt.Fprint(sum, patches)
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find the cache directory: %w", err)
@@ -54,7 +57,15 @@ var serverBinary = sync.OnceValues(func() (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	build := exec.Command("go", "build", "-trimpath", "-o", path+".new", ".")
+	work, err := os.MkdirTemp("", "mongotest-build-")
+	if err != nil {
+		return "", fmt.Errorf("make a directory: %w", err)
+	}
+	defer os.RemoveAll(work)
+	if err := patched(source, work); err != nil {
+		return "", fmt.Errorf("patch the server: %w", err)
+	}
+	build := exec.Command("go", "build", "-trimpath", "-modfile", filepath.Join(work, "go.mod"), "-o", path+".new", ".")
 	build.Dir = source
 	build.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -62,6 +73,105 @@ var serverBinary = sync.OnceValues(func() (string, error) {
 	}
 	return path, os.Rename(path+".new", path)
 })
+
+// patch is a change to one file of FerretDB.
+type patch struct{ file, old, new string }
+
+// patches make FerretDB look a document up by its _id where a filter says more than that, too, or names several _ids, and give the
+// tables the index for it. It checks each document that it finds against the whole filter, so this saves it
+// nothing but the reading of the whole collection for each.
+var patches = []patch{{
+	"internal/backends/sqlite/collection.go",
+	`	if params.Filter.Len() == 1 {
+		v, _ := params.Filter.Get("_id")
+		switch v.(type) {
+		case string, types.ObjectID:
+			whereClause = fmt.Sprintf(` + "` WHERE %s = ?`" + `, metadata.IDColumn)
+			args = []any{string(must.NotFail(sjson.MarshalSingleValue(v)))}
+		}
+	}
+`,
+	`	if params.Filter.Len() > 0 {
+		v, _ := params.Filter.Get("_id")
+		ids := []any{v}
+		if d, ok := v.(*types.Document); ok && d.Len() == 1 {
+			if in, _ := d.Get("$in"); in != nil {
+				if a, ok := in.(*types.Array); ok {
+					ids = nil
+					for i := range a.Len() {
+						ids = append(ids, must.NotFail(a.Get(i)))
+					}
+				}
+			}
+		}
+		for _, id := range ids {
+			switch id.(type) {
+			case string, types.ObjectID:
+				args = append(args, string(must.NotFail(sjson.MarshalSingleValue(id))))
+			}
+		}
+		if len(args) > 0 && len(args) == len(ids) {
+			whereClause = fmt.Sprintf(" WHERE %s IN (?%s)", metadata.IDColumn, strings.Repeat(", ?", len(args)-1))
+		} else {
+			args = nil
+		}
+	}
+`,
+}, {
+	"internal/backends/sqlite/metadata/registry.go",
+	`			columns[i] = fmt.Sprintf("%s->%s", DefaultColumn, strings.Join(fields, "->"))
+`,
+	`			columns[i] = fmt.Sprintf("%s->%s", DefaultColumn, strings.Join(fields, "->"))
+			if key.Field == "_id" {
+				columns[i] = IDColumn
+			}
+`,
+}}
+
+// patched copies FerretDB with the patches into the directory work, and a go.mod that says so.
+func patched(source, work string) error {
+	download := exec.Command("go", "mod", "download", "-json", "github.com/FerretDB/FerretDB")
+	download.Dir = source
+	download.Env = append(os.Environ(), "GOWORK=off")
+	out, err := download.Output()
+	if err != nil {
+		return fmt.Errorf("download FerretDB: %w", err)
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return fmt.Errorf("find FerretDB: %w", err)
+	}
+	ferret := filepath.Join(work, "ferretdb")
+	if err := os.CopyFS(ferret, os.DirFS(module.Dir)); err != nil {
+		return err
+	}
+	for _, p := range patches {
+		name := filepath.Join(ferret, filepath.FromSlash(p.file))
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if strings.Count(string(data), p.old) != 1 {
+			return fmt.Errorf("%s is not as it was: mend the patch", p.file)
+		}
+		if err := os.Remove(name); err != nil { // it is read only, as all of a module
+			return err
+		}
+		if err := os.WriteFile(name, []byte(strings.Replace(string(data), p.old, p.new, 1)), 0o600); err != nil {
+			return err
+		}
+	}
+	gomod, err := os.ReadFile(filepath.Join(source, "go.mod"))
+	if err != nil {
+		return err
+	}
+	gosum, err := os.ReadFile(filepath.Join(source, "go.sum"))
+	if err != nil {
+		return err
+	}
+	gomod = fmt.Appendf(gomod, "\nreplace github.com/FerretDB/FerretDB => %q\n", ferret)
+	return errors.Join(os.WriteFile(filepath.Join(work, "go.mod"), gomod, 0o600), os.WriteFile(filepath.Join(work, "go.sum"), gosum, 0o600))
+}
 
 // process is a running server. It ends with this process, by the end of its standard input.
 type process struct {
@@ -78,6 +188,7 @@ func launch(dir string) (*process, error) {
 		return nil, err
 	}
 	cmd := exec.Command(path, "-dir", dir)
+	cmd.Env = append(os.Environ(), "GOGC=400") // there is memory enough, and the machine is busy
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -5,7 +5,7 @@
 // All traffic goes through a proxy in the test's process, which forwards one command of a collection at a time.
 // FerretDB writes what it read before, unlike MongoDB, whose writes of one document are atomic;
 // the proxy makes it keep that promise. FerretDB has no transactions, TTL indexes, partial indexes or
-// logins, it reads a whole collection for every filter but a lone _id, and it forgets
+// logins, it reads a whole collection for every filter that names no _id, and it forgets
 // nothing that it has answered when it is killed, but may when the machine is.
 package mongotest
 

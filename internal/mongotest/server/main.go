@@ -6,18 +6,14 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
 	"os"
-	"path/filepath"
-	"time"
 
 	"github.com/FerretDB/FerretDB/ferretdb"
-	_ "modernc.org/sqlite"
 )
 
 func main() {
@@ -38,10 +34,11 @@ func run(dir string) error {
 		defer os.RemoveAll(dir)
 	}
 	server, err := ferretdb.New(&ferretdb.Config{
-		Listener:  ferretdb.ListenerConfig{TCP: "127.0.0.1:0"},
-		Logger:    slog.New(slog.DiscardHandler),
-		Handler:   "sqlite",
-		SQLiteURL: (&url.URL{Scheme: "file", Opaque: dir + "/"}).String(),
+		Listener: ferretdb.ListenerConfig{TCP: "127.0.0.1:0"},
+		Logger:   slog.New(slog.DiscardHandler),
+		Handler:  "sqlite",
+		// Killed, the server forgets nothing so; only the machine's own end could take something.
+		SQLiteURL: (&url.URL{Scheme: "file", Opaque: dir + "/", RawQuery: "_pragma=synchronous(off)"}).String(),
 	})
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
@@ -57,61 +54,5 @@ func run(dir string) error {
 			fmt.Println(address.Host)
 		}
 	}()
-	go func() {
-		indexed := make(map[string]bool)
-		for ctx.Err() == nil {
-			// An index that cannot be made now is made later, or only missed.
-			_ = indexIDs(dir, indexed)
-			time.Sleep(250 * time.Millisecond)
-		}
-	}()
 	return server.Run(ctx)
-}
-
-// indexIDs gives the tables in dir an index by _id, of which it notes the names. FerretDB makes
-// one too, but over an expression that none of its queries has: each would read the whole table.
-func indexIDs(dir string, indexed map[string]bool) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.sqlite"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if err := indexFile(file, indexed); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func indexFile(file string, indexed map[string]bool) error {
-	db, err := sql.Open("sqlite", "file:"+file+"?mode=rw&_pragma=busy_timeout(1000)")
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	rows, err := db.Query(`SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\_ferretdb%' ESCAPE '\'`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	var tables []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return err
-		}
-		if !indexed[file+name] {
-			tables = append(tables, name)
-		}
-	}
-	if err := rows.Close(); err != nil {
-		return err
-	}
-	for _, name := range tables {
-		if _, err := db.Exec(fmt.Sprintf(`CREATE INDEX IF NOT EXISTS %q ON %q (_ferretdb_sjson->'$._id')`, name+"_by_id", name)); err != nil {
-			return err
-		}
-		indexed[file+name] = true
-	}
-	return nil
 }
