@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func wabot() {
 	context.AfterFunc(ctx, stop)
 	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if at := os.Getenv("KILL_AT"); at != "" {
-		p.Around = func(s app.Store) app.Store { return deadly{s, at} }
+		p.Around = func(s app.Store) app.Store { return deadly{s, at, new(atomic.Bool)} }
 	}
 	if address := os.Getenv("CALLS"); address != "" {
 		g, err := openGate(address)
@@ -51,14 +52,15 @@ func wabot() {
 	os.Exit(app.ExitCode(err))
 }
 
-// deadly is a store that kills the process before or after one of its calls.
+// deadly is a store that kills the process before or after one of its calls, the second of its kind where at ends with a 2.
 type deadly struct {
 	app.Store
-	at string
+	at     string
+	passed *atomic.Bool // the first of its kind
 }
 
 func (d deadly) die(at string) {
-	if at == d.at {
+	if at+" 2" == d.at && d.passed.Swap(true) || at == d.at {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
@@ -146,6 +148,45 @@ func TestKillBetweenSteps(t *testing.T) {
 				t.Error(p)
 			}
 		})
+	}
+}
+
+// Nor does a kill at any step leave a placeholder, or an answer beside it.
+func TestKillBesidePlaceholder(t *testing.T) {
+	t.Parallel()
+	for store, settings := range stores {
+		steps := []string{"after SaveReply", "after SaveReply 2"}
+		if store == "files" {
+			steps = append(steps, "before SaveReply", "before SaveReply 2", "before Finish", "after Finish")
+		}
+		for _, at := range steps {
+			t.Run(store+", "+at, func(t *testing.T) {
+				if store == "mongo" {
+					sparingly(t)
+				}
+				t.Parallel()
+				ctx := withPatience(t)
+				w, do := newStory(t)
+				w.env = append(settings(t), "ALLOW=*", "LEASE=4s", "REPLY=placeholder")
+				do(w.pair(ctx, "KILL_AT="+at))
+				alice, chat := w.phone("alice"), w.owner.LID()
+				_, err := alice.Say(ctx, chat, "!ai one")
+				do(err)
+				do(w.exits(-1))
+				do(w.start())
+				do(person(ctx, w, []string{"alice", "sees-edit", "You said: one"}))
+				_, err = alice.Say(ctx, chat, "!ai two")
+				do(err)
+				do(person(ctx, w, []string{"alice", "sees-edit", "You said: two"}))
+				if n := len(slices.DeleteFunc(alice.Messages(chat), ownWords)); n != 2 {
+					t.Errorf("the bot shows %d messages, want 2", n)
+				}
+				do(w.stop())
+				for _, p := range w.problems() {
+					t.Error(p)
+				}
+			})
+		}
 	}
 }
 

@@ -301,7 +301,7 @@ var faults = map[string]llmtest.Kind{
 //	answers TEXT | echoes | down | up | asked N: has had N requests in all
 //	was-asked NAME: in the last request, by the model's name | breaks NAME: every request for that model fails
 //	was-told TEXT | was-not-told TEXT: in the last request, history included
-//	FAULT [TIMES]: fails, for the next so many requests or all of them | works
+//	FAULT [TIMES [WORDS]]: fails, for the next so many requests or all of them, in a stream after so many words | works
 func model(ctx context.Context, w *world, args []string) error {
 	act, args := args[0], args[1:]
 	switch act {
@@ -358,12 +358,12 @@ func model(ctx context.Context, w *world, args []string) error {
 		return fmt.Errorf("a model cannot %q", act)
 	}
 	f := llmtest.Fault{Kind: kind, After: 1}
-	if len(args) > 0 {
-		n, err := strconv.Atoi(args[0])
+	for i, to := range []*int{&f.Times, &f.After}[:min(len(args), 2)] {
+		n, err := strconv.Atoi(args[i])
 		if err != nil {
 			return err
 		}
-		f.Times = n
+		*to = n
 	}
 	if kind == llmtest.RateLimited {
 		f.RetryAfter = time.Hour

@@ -245,6 +245,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		History:       cfg.Model.History,
 		HistoryTokens: cfg.Chat.HistoryTokens,
 		MaxAge:        cfg.Chat.BacklogMaxAge,
+		Manner:        bot.Manner(cfg.Chat.Reply),
+		Processing:    cfg.Chat.Processing,
+		Pause:         betweenParts,
 		Ack:           cfg.Chat.Ack,
 		Takeover:      cfg.Chat.Takeover,
 		Notes:         store,
@@ -297,6 +300,9 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 
 // sending is the part of a turn's lease that is not the model's: to load, save and send.
 const sending = 2 * time.Minute
+
+// betweenParts is the time between the messages of one reply.
+const betweenParts = 300 * time.Millisecond
 
 // newLogger returns the logger of the process.
 func newLogger(w io.Writer, cfg config.Log) *slog.Logger {

@@ -13,3 +13,12 @@ func (b *Bot) ack(ctx context.Context, t *chat.Turn, emoji string) {
 		b.WA.React(ctx, quotable(t), emoji)
 	}
 }
+
+// acked takes the reaction back, or replaces it where there is no answer.
+func (b *Bot) acked(ctx context.Context, t *chat.Turn) {
+	if t.Reply == nil || t.Reply.Failure == "" || t.Reply.Failure == tooLate {
+		b.ack(ctx, t, "")
+	} else {
+		b.ack(ctx, t, "⚠️")
+	}
+}

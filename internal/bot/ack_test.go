@@ -13,7 +13,7 @@ func TestAck(t *testing.T) {
 	w.check("read 1", `react to ID1 with "👀"`, "typing", "history of "+aliceLID, "complete", "save 1 parts, 0 sent", "typed",
 		`send OUT1 "The *answer*"`, `react to ID1 with ""`)
 
-	// A turn that fails keeps the reaction until it is given up.
+	// A turn that fails keeps the reaction until it is given up, and then has another.
 	w, b = newWorld(t)
 	b.Ack = "👀"
 	boom := errors.New("boom")
@@ -25,7 +25,7 @@ func TestAck(t *testing.T) {
 	if err := b.GiveUp(t.Context(), turn(from("!ai hi")), boom); err != nil {
 		t.Fatal(err)
 	}
-	if last := w.did[len(w.did)-1]; last != `react to ID1 with ""` {
+	if last := w.did[len(w.did)-1]; last != `react to ID1 with "⚠️"` {
 		t.Errorf("last did %s", last)
 	}
 

@@ -77,6 +77,11 @@ type Options struct {
 	// not at all, and then Notes may be nil.
 	Takeover time.Duration
 	Notes    Notes
+	// Manner is what is shown of an answer that is being made, Processing the text of a placeholder; one of Words if empty.
+	Manner     Manner
+	Processing string
+	// Pause is the time between the messages of one reply.
+	Pause time.Duration
 	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
 	Ack string
 	// Words are what the bot says of its own.
@@ -117,7 +122,7 @@ func (b *Bot) parts(text string) []string {
 
 // Answer answers a turn. An error means: try the turn again.
 func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
-	if t.Reply == nil {
+	if t.Reply == nil || t.Reply.Open() {
 		if err := b.reply(ctx, &t); err != nil {
 			return err
 		}
@@ -126,16 +131,26 @@ func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
 		if err := b.send(ctx, &t); err != nil {
 			return err
 		}
-		b.ack(ctx, &t, "")
+		b.acked(ctx, &t)
 	}
-	return b.amended(ctx, &t)
+	if err := b.amended(ctx, &t); err != nil {
+		return err
+	}
+	if t.Reply != nil {
+		settled(t.Reply)
+	}
+	return nil
 }
 
 // reply makes the reply to t and saves it. Where nothing is to be said there is none.
 func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	w, err := b.work(ctx, t)
-	if err != nil || w.nothing() {
+	if err != nil {
 		return err
+	}
+	d := b.draft(t)
+	if w.nothing() && t.Reply == nil {
+		return nil
 	}
 	b.WA.MarkRead(ctx, append(w.old, w.fresh...))
 	b.ack(ctx, t, b.Ack)
@@ -154,17 +169,17 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 		if err != nil {
 			return err
 		}
-		r.Parts, r.Failure = append(r.Parts, late...), tooLate
+		d.done, r.Failure = late, tooLate
 	}
 	if len(w.fresh) > 0 {
 		fresh := *t
 		fresh.Messages = w.fresh
-		said, failure, err := b.answers(ctx, fresh)
+		r.Failure, err = b.answers(ctx, fresh, d)
 		if err != nil {
 			return err
 		}
-		r.Parts, r.Failure = append(r.Parts, b.named(said)...), failure
 	}
+	r.Parts = append(r.Parts, d.fit(d.done)...)
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
 	}
@@ -184,84 +199,102 @@ func (b *Bot) named(parts []chat.Part) []chat.Part {
 	return parts
 }
 
-// answers returns what to answer to all messages of t, each by the model that it is for, in parts that have no ID yet.
-func (b *Bot) answers(ctx context.Context, t chat.Turn) (all []chat.Part, failure string, err error) {
+// answers adds to d what to answer to all messages of t, each by the model that it is for, in parts that have no ID yet.
+func (b *Bot) answers(ctx context.Context, t chat.Turn, d *draft) (failure string, err error) {
 	begin := time.Now()
 	for i, part := range b.split(t) {
 		// What has been made so far must not be lost with the turn's time.
 		if end, ok := ctx.Deadline(); i > 0 && ok && time.Until(end) < time.Since(begin) {
-			return append(all, chat.Part{Text: b.Words.Say(words.NoTimeForAll)}), failure, nil
+			d.done = append(d.done, chat.Part{Text: b.Words.Say(words.NoTimeForAll)})
+			return failure, nil
 		}
-		said, failed, err := b.answer(ctx, &part)
+		said, failed, err := b.answer(ctx, &part, d)
 		if err != nil {
-			return nil, "", err
+			return "", err
 		}
 		failure = cmp.Or(failure, failed)
 		for i, p := range said {
 			p.Quote = i == 0 && t.Last().Group
-			all = append(all, p)
+			d.done = append(d.done, p)
 		}
+		d.frozen = frozen{}
 	}
-	return all, failure, nil
+	return failure, nil
 }
 
 // answer returns what to answer, in parts that have no ID yet: a picture of a model that draws, or text.
-func (b *Bot) answer(ctx context.Context, t *chat.Turn) (said []chat.Part, failure string, err error) {
-	var text string
+func (b *Bot) answer(ctx context.Context, t *chat.Turn, d *draft) (said []chat.Part, failure string, err error) {
 	if to, _, _ := b.Models.Pick(t.Messages[0].Text); to.Draws() && !b.bare(t) {
-		var p *chat.Part
-		if p, text, failure, err = b.draw(ctx, t, to); p != nil {
-			return []chat.Part{*p}, "", nil
-		}
-	} else {
-		text, failure, err = b.text(ctx, t)
+		return b.draw(ctx, t, to, d)
 	}
-	if err != nil {
-		return nil, "", err
-	}
+	return b.text(ctx, t, d)
+}
+
+// texts are the messages of a text.
+func (b *Bot) texts(text string) (said []chat.Part) {
 	for _, part := range b.parts(text) {
 		said = append(said, chat.Part{Text: part})
 	}
-	return said, failure, nil
+	return said
 }
 
 // text returns what to answer. A failure of the model is answered too, in a sentence; its
 // cause is returned for the operator.
-func (b *Bot) text(ctx context.Context, t *chat.Turn) (text, failure string, err error) {
+func (b *Bot) text(ctx context.Context, t *chat.Turn, d *draft) (said []chat.Part, failure string, err error) {
 	if text, ok := b.command(t); ok {
-		return text, "", nil
+		return b.texts(text), "", nil
 	}
 	history, err := b.Turns.History(ctx, t.Chat, b.History)
 	if err != nil {
-		return "", "", err
+		return nil, "", err
 	}
 	history = visible(history, t)
 	heard, err := b.heard(ctx, t)
 	if err != nil {
-		return "", "", err
+		return nil, "", err
 	}
-	c, err := b.Model.Complete(ctx, b.withHeard(b.prompt(t, history), len(t.Messages), heard))
+	if err := d.asking(ctx); err != nil {
+		return nil, "", err
+	}
+	c, err := b.complete(ctx, b.withHeard(b.prompt(t, history), len(t.Messages), heard), d)
 	var e *llm.Error
 	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
 		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY_TOKENS", "chat", mask.JID(t.Chat))
-		c, err = b.Model.Complete(ctx, b.prompt(t, nil))
+		c, err = b.complete(ctx, b.prompt(t, nil), d)
 	}
 	if err != nil {
 		return b.apology(ctx, t, err)
 	}
-	if text := strings.TrimSpace(format.Markdown(c.Text)); text != "" {
-		b.unhear(ctx, t, heard)
-		by, _ := b.Models.Named(c.By)
-		return by.WithIcon(text), "", nil
+	by, _ := b.Models.Named(c.By)
+	if strings.TrimSpace(format.Markdown(c.Text)) == "" {
+		return b.texts(b.Words.Say(words.NotUsable)), "the model's answer is empty", nil
 	}
-	return b.Words.Say(words.NotUsable), "the model's answer is empty", nil
+	b.unhear(ctx, t, heard)
+	for _, text := range d.split(c.Text, format.Markdown, by.WithIcon) {
+		said = append(said, chat.Part{Text: text})
+	}
+	return said, "", nil
+}
+
+// complete asks the model, and shows the answer as it grows where the chat is to see that.
+func (b *Bot) complete(ctx context.Context, p llm.Prompt, d *draft) (llm.Completion, error) {
+	to, _ := b.Models.Named(p.Model)
+	inTime, cancel := context.WithCancel(ctx)
+	defer cancel()
+	onText, end := d.grows(inTime, to.WithIcon, cancel)
+	p.OnText = onText
+	c, err := b.Model.Complete(inTime, p)
+	if lost := end(); lost != nil {
+		return llm.Completion{}, lost
+	}
+	return c, err
 }
 
 // apology turns the model's error into a sentence for the chat and a line for the log. When the turn's time
 // is up, or the process is on its way out, it is the turn that failed and not the model.
-func (b *Bot) apology(ctx context.Context, t *chat.Turn, err error) (text, failure string, _ error) {
-	if ctx.Err() != nil {
-		return "", "", err
+func (b *Bot) apology(ctx context.Context, t *chat.Turn, err error) (said []chat.Part, failure string, _ error) {
+	if ctx.Err() != nil || errors.Is(err, inbox.ErrLeaseLost) {
+		return nil, "", err
 	}
 	kind := llm.Unavailable
 	var e *llm.Error
@@ -274,7 +307,7 @@ func (b *Bot) apology(ctx context.Context, t *chat.Turn, err error) (text, failu
 		level = slog.LevelError
 	}
 	b.Log.Log(ctx, level, "the model did not answer; the chat was told so", "chat", mask.JID(t.Chat), "cause", string(kind), "err", err)
-	return b.Words.Say(sorry[kind]), err.Error(), nil
+	return b.texts(b.Words.Say(sorry[kind])), err.Error(), nil
 }
 
 // sorry are the sentences for people in a chat, by what went wrong.
@@ -293,19 +326,11 @@ var sorry = map[llm.Kind]words.Key{
 
 // send sends the parts that are not known to be sent.
 func (b *Bot) send(ctx context.Context, t *chat.Turn) error {
-	last := quotable(t)
 	for i, p := range t.Reply.Parts {
 		if p.Sent {
 			continue
 		}
-		var quote *chat.Message
-		if p.Quote {
-			quote = &last
-		}
-		if err := b.WA.Send(ctx, t.Chat, p, quote); err != nil {
-			if permanent(err) {
-				return inbox.Permanent(err)
-			}
+		if err := b.sendPart(ctx, t, p); err != nil {
 			return err
 		}
 		if i == len(t.Reply.Parts)-1 {
@@ -317,8 +342,51 @@ func (b *Bot) send(ctx context.Context, t *chat.Turn) error {
 		if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 			return err
 		}
+		if err := rest(ctx, b.Pause); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// sendPart sends one part, by an edit of what stands in its place where there is something.
+func (b *Bot) sendPart(ctx context.Context, t *chat.Turn, p chat.Part) error {
+	var quote *chat.Message
+	if p.Quote {
+		last := quotable(t)
+		quote = &last
+	}
+	all := []chat.Part{p}
+	if p.Via != "" {
+		all = []chat.Part{{ID: p.ID, Text: p.Draft, Quote: p.Quote}, {ID: p.Via, Edits: p.ID, Text: p.Text, Mentions: p.Mentions}}
+		if p.Draft == "" {
+			all = all[1:]
+		}
+	}
+	for _, p := range all {
+		if p.Edits != "" {
+			quote = nil
+		}
+		if err := b.WA.Send(ctx, t.Chat, p, quote); err != nil {
+			if permanent(err) {
+				return inbox.Permanent(err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// rest waits, or returns the error of ctx.
+func rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func permanent(err error) bool {
@@ -328,18 +396,22 @@ func permanent(err error) bool {
 
 // GiveUp says in the chat that its turn is given up, unless a reply may be there already or
 // cannot be sent. The sentence is saved as the turn's reply, so that it is said once whatever is
-// killed meanwhile.
+// killed meanwhile. What is shown of an answer that was being made is edited into it.
 func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
-	defer b.ack(ctx, &t, "")
-	if t.Reply != nil && t.Reply.Failure == "" {
-		return nil
-	}
-	if t.Reply != nil {
+	defer b.acked(ctx, &t)
+	if t.Reply != nil && !t.Reply.Open() {
+		if t.Reply.Failure == "" {
+			return nil
+		}
 		return b.send(ctx, &t)
 	}
-	r := chat.Reply{Failure: cause.Error(), Parts: []chat.Part{{ID: b.WA.NewID(), Text: b.Words.Say(words.GaveUp), Quote: t.Last().Group}}}
+	r := chat.Reply{Failure: cause.Error(), Parts: b.draft(&t).fit([]chat.Part{{Text: b.Words.Say(words.GaveUp), Quote: t.Last().Group}})}
 	if err := b.Turns.SaveReply(ctx, &t, r); err != nil {
 		return err
 	}
-	return b.send(ctx, &t)
+	if err := b.send(ctx, &t); err != nil {
+		return err
+	}
+	settled(t.Reply)
+	return nil
 }

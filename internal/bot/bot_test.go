@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,16 +32,25 @@ type world struct {
 	amended []chat.Message
 	replies []chat.Reply // that were amended
 	ids     int
+	saved   *chat.Reply               // the last
+	grow    func(onText func(string)) // if set, how an answer comes
+
+	mu sync.Mutex // held while it is noted what is done
 }
 
 func (w *world) do(format string, args ...any) error {
 	what := fmt.Sprintf(format, args...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.did = append(w.did, what)
 	return w.fail[what]
 }
 
 func (w *world) Complete(_ context.Context, p llm.Prompt) (llm.Completion, error) {
 	w.prompt, w.asked = p, append(w.asked, p.Model)
+	if w.grow != nil {
+		w.grow(p.OnText)
+	}
 	return w.answer, w.do("complete")
 }
 
@@ -66,7 +76,7 @@ func (w *world) SaveReply(_ context.Context, t *chat.Turn, r chat.Reply) error {
 	if err := w.do("save %d parts, %d sent", len(r.Parts), sent); err != nil {
 		return err
 	}
-	t.Reply = &r
+	t.Reply, w.saved = &r, &r
 	return nil
 }
 

@@ -162,10 +162,12 @@ func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.
 		if time.Since(left[len(left)-1].Time) > editWindow {
 			return nil, nil
 		}
-		var err error
-		if now, _, err = b.answers(ctx, chat.Turn{Chat: t.Chat, Messages: left}); err != nil {
+		d := b.draft(&chat.Turn{Chat: t.Chat, Messages: left})
+		d.quiet = true
+		if _, err := b.answers(ctx, *d.t, d); err != nil {
 			return nil, err
 		}
+		now = d.done
 	}
 	var all []chat.Part
 	pictured := func(p chat.Part) bool { return p.Picture != nil }
@@ -246,7 +248,7 @@ func replaced(r chat.Reply, changes []chat.Part) chat.Reply {
 			continue
 		}
 		if i >= 0 {
-			old.Text, r.Failure = changes[i].Text, ""
+			old.Text, old.Opened, r.Failure = changes[i].Text, time.Time{}, ""
 		}
 		r.Parts = append(r.Parts, old)
 	}
@@ -298,5 +300,5 @@ func (b *Bot) lateness(ctx context.Context, t *chat.Turn) ([]chat.Part, error) {
 	if len(before) == 1 && before[0].Reply != nil && before[0].Reply.Failure == tooLate {
 		return nil, nil
 	}
-	return []chat.Part{{ID: b.WA.NewID(), Text: b.Words.Say(words.WasAway)}}, nil
+	return []chat.Part{{Text: b.Words.Say(words.WasAway)}}, nil
 }

@@ -26,31 +26,32 @@ const longestCaption = 300
 // draw lets the model draw what the turn's one message says, or what it quotes. Where it does not, there is a sentence for
 // the chat and the cause for the operator. The picture is uploaded before the reply is saved, so that a turn
 // that is repeated sends that picture and draws no other.
-func (b *Bot) draw(ctx context.Context, t *chat.Turn, m model.Model) (p *chat.Part, text, failure string, err error) {
+func (b *Bot) draw(ctx context.Context, t *chat.Turn, m model.Model, d *draft) (said []chat.Part, failure string, err error) {
 	asked := t.Last()
 	description := strings.TrimSpace(b.question(asked))
 	if description == "" && asked.Quoted != nil {
 		description = strings.TrimSpace(asked.Quoted.Text)
 	}
 	if description == "" {
-		return nil, b.help(asked), "", nil
+		return b.texts(b.help(asked)), "", nil
+	}
+	if err := d.asking(ctx); err != nil {
+		return nil, "", err
 	}
 	picture, by, err := b.paint(ctx, asked, m, description)
 	if err != nil {
-		text, failure, err = b.apology(ctx, t, err)
-		return nil, text, failure, err
+		return b.apology(ctx, t, err)
 	}
 	uploaded, err := b.Uploader.Upload(ctx, picture.Data)
 	if permanent(err) {
-		text, failure, err = b.apology(ctx, t, &llm.Error{Kind: llm.BadAnswer, Err: err})
-		return nil, text, failure, err
+		return b.apology(ctx, t, &llm.Error{Kind: llm.BadAnswer, Err: err})
 	}
 	if err != nil {
-		return nil, "", "", err
+		return nil, "", err
 	}
 	b.Log.Debug("picture drawn", "chat", mask.JID(t.Chat), "model", by, "bytes", len(picture.Data))
 	drew, _ := b.Models.Named(by)
-	return &chat.Part{Text: drew.WithIcon(caption(description)), Picture: uploaded}, "", "", nil
+	return []chat.Part{{Text: drew.WithIcon(caption(description)), Picture: uploaded}}, "", nil
 }
 
 // drawing is a picture that is drawn, and may not be sent yet.

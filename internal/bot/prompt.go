@@ -24,7 +24,7 @@ func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
 	}
 	for _, e := range recent(history, b.HistoryTokens) {
 		// A turn that ended in an apology teaches the model nothing but to apologise.
-		if e.Reply == nil || e.Reply.Failure != "" || len(e.Reply.Parts) == 0 {
+		if e.Reply == nil || e.Reply.Failure != "" || e.Reply.Open() || len(e.Reply.Parts) == 0 {
 			continue
 		}
 		for _, m := range e.Messages {

@@ -3,7 +3,10 @@
 // addresses are JIDs as text, so that a value can be stored and compared as it is.
 package chat
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Message is one message of a chat, as it came in.
 type Message struct {
@@ -99,7 +102,7 @@ type Turn struct {
 	Attempt int
 	// Messages are answered together, in the order they came in. Never empty.
 	Messages []Message
-	// Reply is what an earlier attempt has saved, or nil.
+	// Reply is what an earlier attempt has saved, or nil. It may still be open.
 	Reply *Reply
 }
 
@@ -114,6 +117,12 @@ type Reply struct {
 	Failure string `json:"failure,omitempty"`
 }
 
+// Open reports whether the answer is not there yet: the parts are what is shown for the time being, and will
+// be edited into it.
+func (r *Reply) Open() bool {
+	return r != nil && slices.ContainsFunc(r.Parts, func(p Part) bool { return !p.Opened.IsZero() })
+}
+
 // Part is one outgoing message.
 type Part struct {
 	// ID is the message ID chosen before the first try to send, so that a resend is the
@@ -126,11 +135,23 @@ type Part struct {
 	// back. At most one is set.
 	Edits   string `json:"edits,omitempty"`
 	Revokes string `json:"revokes,omitempty"`
+	// Mentions are the JIDs of those whom Text names with "@" and the user part of their address.
+	Mentions []string `json:"mentions,omitempty"`
 	// Quote is set where the part quotes the turn's last message.
 	Quote bool `json:"quote,omitempty"`
 	// Sent is set once WhatsApp's server has taken the part.
 	Sent bool `json:"sent,omitempty"`
+	// Opened is when the part was first to be sent while the answer that it will hold was not there yet; Text
+	// is then what was sent for the time being. Zero in a part of the answer.
+	Opened time.Time `json:"opened,omitzero"`
+	// Via is the ID of the edit that puts Text in the place of what was sent under ID for the time being. Draft is that,
+	// where it is not known to have arrived and goes first.
+	Via   string `json:"via,omitempty"`
+	Draft string `json:"draft,omitempty"`
 }
+
+// Media reports whether the part is more than a text, so that no edit can change it or be changed into it.
+func (p Part) Media() bool { return p.Picture != nil }
 
 // Picture is one that waits, encrypted, on WhatsApp's media server: what a message needs to show it.
 type Picture struct {
@@ -151,6 +172,6 @@ type Picture struct {
 // Exchange is a finished turn, as history.
 type Exchange struct {
 	Messages []Message
-	// Reply is nil where the turn was given up without one.
+	// Reply is nil where the turn was given up without one. One that is open was given up before there was an answer.
 	Reply *Reply
 }

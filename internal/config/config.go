@@ -82,6 +82,9 @@ type Chat struct {
 	Debounce time.Duration
 	// BacklogMaxAge is the age from which on a message is not answered.
 	BacklogMaxAge time.Duration
+	// Reply is how an answer that is being made shows, Processing the text of a placeholder.
+	Reply      ReplyManner
+	Processing string
 	// Ack is the emoji reacted with until the answer is there, or empty.
 	Ack string
 	// Takeover is how long a chat is the owner's after they wrote there by hand, 0 for not at all.
@@ -89,6 +92,16 @@ type Chat struct {
 	// Words are what the bot says of its own, in the language chosen.
 	Words words.Words
 }
+
+// ReplyManner is how an answer that is being made shows. The empty one is ReplyTyping.
+type ReplyManner string
+
+// The manners of replies.
+const (
+	ReplyTyping      ReplyManner = "typing"
+	ReplyPlaceholder ReplyManner = "placeholder"
+	ReplyStream      ReplyManner = "stream"
+)
 
 // Access is who may talk to the bot.
 type Access struct {

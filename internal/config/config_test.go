@@ -90,6 +90,9 @@ func TestValues(t *testing.T) {
 	}{
 		{"OPENAI_BASE_URL=http://localhost:11434/v1/", func(c Config) any { return c.Model.BaseURL }, "http://localhost:11434/v1"},
 		{"PREFIX_ENABLED=False", func(c Config) any { return c.Model.PrefixEnabled }, false},
+		{"REPLY=Stream", func(c Config) any { return c.Chat.Reply }, ReplyStream},
+		{"PROCESSING=Wait...", func(c Config) any { return c.Chat.Reply }, ReplyPlaceholder},
+		{"PROCESSING=Wait...", func(c Config) any { return c.Chat.Processing }, "Wait..."},
 		{"ACK_REACTION=👀", func(c Config) any { return c.Chat.Ack }, "👀"},
 		{"ACK_REACTION=👍🏽", func(c Config) any { return c.Chat.Ack }, "👍🏽"},
 		{"ACK_REACTION=Off", func(c Config) any { return c.Chat.Ack }, ""},
@@ -113,6 +116,9 @@ func TestValues(t *testing.T) {
 		if got := tt.got(read(t, tt.setting)); !reflect.DeepEqual(got, tt.wanted) {
 			t.Errorf("%s: got %v, want %v", tt.setting, got, tt.wanted)
 		}
+	}
+	if got := read(t, "PROCESSING=Wait...", "REPLY=stream").Chat.Reply; got != ReplyStream {
+		t.Errorf("with PROCESSING, REPLY=stream is %v", got)
 	}
 }
 
@@ -154,6 +160,7 @@ func TestProblems(t *testing.T) {
 		{"OPENAI_BASE_URL=https://host/v1?key=canary", "OPENAI_BASE_URL: the value given (redacted) has more"},
 		{"OPENAI_BASE_URL=https://host/v1/chat/completions", "is the address of one call"},
 		{"PREFIX_ENABLED=jein", `PREFIX_ENABLED: "jein" is neither yes nor no; write True or False`},
+		{"REPLY=fast", `REPLY: "fast" is not a choice; write one of placeholder, stream, typing`},
 		{"ACK_REACTION=eyes", `ACK_REACTION: "eyes" is not an emoji; write one, such as 👀, or off`},
 		{"ACK_REACTION=x", `ACK_REACTION: "x" is not an emoji`},
 		{"ACK_REACTION=👀👀", `ACK_REACTION: "👀👀" is not an emoji`},

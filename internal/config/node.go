@@ -10,7 +10,6 @@ type nodeName struct{ name, became string }
 var nodeNames = []nodeName{
 	{"DALLE_USE_3", "DALLE_MODEL names the model; DALL-E 2 and 3 are no longer offered"},
 	{"API_KEY_DREAMSTUDIO", "DreamStudio has become Stability: API_KEY_STABILITY"},
-	{"PROCESSING", "wabot shows that it is typing, and sends no message that it is at work"},
 	{"IGNORE_SELF_MESSAGES", "your own messages are answered in the chat with yourself, elsewhere only with the prefix; the bot never answers itself"},
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -226,8 +227,25 @@ var sections = []section{
 			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Takeover }, 24*time.Hour),
 		},
 		{
+			name: "REPLY", example: "stream",
+			means: "How an answer comes. typing: the chat shows that the bot is typing until the answer is there. placeholder: a message that quotes the question is sent at once and then edited into the answer. stream: the answer shows as it grows, by edits. Without it typing, or placeholder where PROCESSING is set.",
+			read: choice(func(c *Config) *ReplyManner { return &c.Chat.Reply }, map[string]ReplyManner{
+				"typing": ReplyTyping, "placeholder": ReplyPlaceholder, "stream": ReplyStream,
+			}),
+		},
+		{
+			// After REPLY, which it is a default of.
+			name: "PROCESSING", example: "Thinking...",
+			means: "The text of the placeholder.",
+			read: func(c *Config, value string) error {
+				c.Chat.Processing = value
+				c.Chat.Reply = cmp.Or(c.Chat.Reply, ReplyPlaceholder)
+				return nil
+			},
+		},
+		{
 			name: "ACK_REACTION", def: "off",
-			means: "An emoji, such as 👀, with which the bot reacts to a question while it is at work; it is taken back with the answer. off for none.",
+			means: "An emoji, such as 👀, with which the bot reacts to a question while it is at work; it is taken back with the answer, or replaced by ⚠️ where there is none. off for none.",
 			read: func(c *Config, value string) error {
 				if strings.EqualFold(value, "off") {
 					return nil

@@ -83,6 +83,7 @@ func TestExampleReadsBack(t *testing.T) {
 	// These have an example in the place of a default.
 	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.Backup, got.HTTP.Token = nil, "", Secret{}, Secret{}, Secret{}
 	got.Store.Key, got.Store.OldKey = Secret{}, Secret{}
+	got.Chat.Reply, got.Chat.Processing = "", ""
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("uncommented: %+v\nempty: %+v", got, want)
 	}

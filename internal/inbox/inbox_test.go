@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -421,7 +422,7 @@ func TestReplyIsHistory(t *testing.T) {
 		w.put(bob, "x")
 		w.pass(time.Minute)
 		want := chat.Part{ID: "1", Text: "hello", Sent: true}
-		if past := w.history(alice); len(past) != 1 || past[0].Reply == nil || past[0].Reply.Parts[0] != want {
+		if past := w.history(alice); len(past) != 1 || past[0].Reply == nil || !reflect.DeepEqual(past[0].Reply.Parts[0], want) {
 			t.Errorf("history %+v", past)
 		}
 		if past := w.history(bob); len(past) != 1 || past[0].Reply == nil || told != 1 {

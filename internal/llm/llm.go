@@ -266,7 +266,7 @@ func (c *Client) stream(ctx context.Context, t *try, req openai.ChatCompletionRe
 		// What is shown costs a pass over all the text; steps that grow with it keep the sum small.
 		if onText != nil && text.Len() > told+told/64 {
 			told = text.Len()
-			if shown := visible(text.String()); shown != "" {
+			if shown := visible(withoutHalfTag(text.String())); shown != "" {
 				onText(shown)
 			}
 		}

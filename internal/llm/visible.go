@@ -98,3 +98,15 @@ func closes(line, fence string) bool {
 	line = strings.TrimRight(line, " \t\r\n")
 	return len(line) >= len(fence) && strings.Trim(line, fence[:1]) == ""
 }
+
+// longestTag bounds a tag or a mark, in bytes.
+const longestTag = 40
+
+// withoutHalfTag is a text that is still being written without the tag that it ends within: what that hides is not known yet.
+func withoutHalfTag(text string) string {
+	i := strings.LastIndexByte(text, '<')
+	if i < 0 || len(text)-i > longestTag || strings.ContainsAny(text[i:], "> \n") {
+		return text
+	}
+	return text[:i]
+}

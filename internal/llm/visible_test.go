@@ -1,6 +1,9 @@
 package llm
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestVisible(t *testing.T) {
 	t.Parallel()
@@ -30,5 +33,22 @@ func TestVisible(t *testing.T) {
 				t.Errorf("got %q, want %q", got, row.want)
 			}
 		})
+	}
+}
+
+// Of a tag that is still being written nothing shows.
+func TestHalfTag(t *testing.T) {
+	t.Parallel()
+	for _, whole := range []string{"<think>so</think>\nyes", "yes\n<tool_call>{}</tool_call>", "yes<|im_end|>", "yes"} {
+		for i := range len(whole) + 1 {
+			if got := visible(withoutHalfTag(whole[:i])); !strings.HasPrefix("yes", got) {
+				t.Errorf("of %q shows %q", whole[:i], got)
+			}
+		}
+	}
+	for _, text := range []string{"a < b", "a <b> c", "if a <" + strings.Repeat("b", 50)} {
+		if got := withoutHalfTag(text); got != text {
+			t.Errorf("%q became %q", text, got)
+		}
 	}
 }

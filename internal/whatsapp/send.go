@@ -27,7 +27,7 @@ const (
 // quote the part quotes that message. Any error but a *RefusedError leaves the outcome open: send
 // the part again, with the same ID, and people see it once.
 func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.Message) error {
-	wm, me := c.client()
+	wm, _ := c.client()
 	if wm == nil || !wm.IsLoggedIn() {
 		return ErrOffline
 	}
@@ -35,7 +35,7 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 	if err != nil {
 		return fmt.Errorf("send to a chat with a bad address: %w", err)
 	}
-	err = c.deliver(ctx, wm, jid, p.ID, func() *waE2E.Message { return partMessage(wm, jid, p, quote, me) })
+	err = c.deliver(ctx, wm, jid, p.ID, func() *waE2E.Message { return partMessage(wm, jid, p, quote) })
 	switch {
 	case err == nil:
 		return nil
@@ -70,15 +70,17 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 // errSend stands for whatsmeow's errors, whose texts hold addresses.
 var errSend = errors.New("not known to have arrived")
 
-// textMessage builds a text, quoting a message or not.
-func textMessage(text string, quote *chat.Message, me self) *waE2E.Message {
-	if quote == nil {
+// textMessage builds a text that mentions people, quoting a message or not.
+func textMessage(text string, mentions []string, quote *chat.Message) *waE2E.Message {
+	if quote == nil && len(mentions) == 0 {
 		return &waE2E.Message{Conversation: proto.String(text)}
 	}
-	return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
-		Text:        proto.String(text),
-		ContextInfo: quoting(quote),
-	}}
+	about := &waE2E.ContextInfo{}
+	if quote != nil {
+		about = quoting(quote)
+	}
+	about.MentionedJID = mentions
+	return &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{Text: proto.String(text), ContextInfo: about}}
 }
 
 // quoting is the part of a message that quotes another.

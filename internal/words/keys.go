@@ -14,6 +14,9 @@ const (
 	WasAway     Key = "was_away"
 )
 
+// Processing is said while an answer is made.
+const Processing Key = "processing"
+
 // How an answer ends that is not whole.
 const (
 	GoesOn       Key = "goes_on"
