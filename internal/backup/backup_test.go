@@ -39,7 +39,7 @@ func one() listed {
 		transfer.Contact{JID: "1@lid", Full: "Ännchen"}, transfer.ChatSettings{JID: "1@lid", MutedUntil: -1}, transfer.Secret{ID: "X", Secret: []byte{1}},
 		transfer.Token{JID: "1@lid", Sent: &sent}, transfer.Salt{Salt: []byte{2}}, transfer.Event{Hash: []byte{3}, Handled: true},
 		transfer.Sent{ID: "Y", Plaintext: []byte{4}}, transfer.LID{LID: "1", PN: "2"}, transfer.Note{Key: "k", Value: []byte("v")},
-		transfer.Turn{Chat: "1@lid", Ended: 5, Messages: []transfer.Message{{Came: 4, JSON: `{"text":"what is a quasar"}`}}}, transfer.Waiting{Chat: "1@lid", Message: transfer.Message{JSON: "{}"}},
+		transfer.Charge{JSON: `{"id":"a"}`}, transfer.Mark{Message: "A", Fate: "gated"}, transfer.Turn{Chat: "1@lid", Ended: 5, Messages: []transfer.Message{{Came: 4, JSON: `{"text":"what is a quasar"}`}}}, transfer.Waiting{Chat: "1@lid", Message: transfer.Message{JSON: "{}"}},
 	}
 }
 

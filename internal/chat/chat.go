@@ -104,6 +104,8 @@ type Turn struct {
 	Messages []Message
 	// Reply is what an earlier attempt has saved, or nil. It may still be open.
 	Reply *Reply
+	// Tries are the attempts that have ended, oldest first.
+	Tries []Try
 }
 
 // Last is the message that the turn's reply answers: the newest.
@@ -115,6 +117,11 @@ type Reply struct {
 	// Failure is why the model did not answer, for the operator, where the parts say
 	// sorry instead. Empty for an answer.
 	Failure string `json:"failure,omitempty"`
+	// Charges are what it cost, in calls of models.
+	Charges []Charge `json:"charges,omitempty"`
+	// Left are the messages of the turn that it does not answer, such as those of someone whose budget is used up.
+	// Where it answers none it may have no parts.
+	Left []Left `json:"left,omitempty"`
 }
 
 // Open reports whether the answer is not there yet: the parts are what is shown for the time being, and will

@@ -283,6 +283,7 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	defer b.forget(t.Lease)
 
 	var err error
+	began := time.Now()
 	if t.Attempt > b.opts.MaxAttempts {
 		// Earlier attempts ended with the process: this turn may be what kills it.
 		err = Permanent(fmt.Errorf("%d attempts ended without a result", t.Attempt-1))
@@ -296,6 +297,7 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	if r := b.reply(t.Lease); r != nil {
 		t.Reply = r
 	}
+	t.Tries = append(t.Tries, try(began, err))
 
 	var outcome Outcome
 	defer func() {
@@ -332,6 +334,15 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 			return b.store.Retry(ctx, t, at)
 		})
 	}
+}
+
+// try is the attempt that began then and ended now, with err.
+func try(began time.Time, err error) chat.Try {
+	t := chat.Try{Began: began, Ended: time.Now()}
+	if err != nil {
+		t.Why = mask.Text(err.Error())
+	}
+	return t
 }
 
 // guarded calls f and makes an error of a panic. What the panic says may be a part of a message and is

@@ -57,14 +57,16 @@ type Store interface {
 	SetHeard(ctx context.Context, chatJID string, all []chat.Message) error
 
 	// SaveReply stores the turn's reply, in place of an earlier one. From then on the turn is just
-	// the messages in t. The lease goes on. ErrLeaseLost if it is another's.
+	// the messages in t. The lease goes on. ErrLeaseLost if it is another's. With the reply its charges are kept as
+	// budget.Store keeps them: together, or where only a part was written, the charges.
 	SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error
 
 	// Finish makes the turn's messages and the reply in t.Reply history and ends the lease.
 	// ErrLeaseLost if it is another's.
 	Finish(ctx context.Context, t chat.Turn, now time.Time) error
 
-	// Retry ends the lease and lets the turn be claimed again from the given time on.
+	// Retry ends the lease and lets the turn be claimed again from the given time on. It keeps t.Tries, as do Finish and
+	// Fail, and the next claim gives them back.
 	// ErrLeaseLost if it is another's.
 	Retry(ctx context.Context, t chat.Turn, at time.Time) error
 
@@ -76,7 +78,7 @@ type Store interface {
 	// the device may call it, before its first Claim: it frees what a killed predecessor held.
 	Release(ctx context.Context) error
 
-	// Forget removes every message and turn, also those that are held under a lease.
+	// Forget removes every message and turn, also those that are held under a lease, and every charge and mark.
 	Forget(ctx context.Context) error
 
 	// Depth counts the messages that are not answered yet.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -20,6 +21,8 @@ type heardRow struct {
 	Chat string `bson:"chat"`
 	Open bool   `bson:"open"` // never: nothing of it waits
 	Said string `bson:"said"` // the messages, JSON
+	// Ended is when the oldest of them was said, in nanoseconds: what is old is looked for by it, as in turns.
+	Ended int64 `bson:"ended"`
 }
 
 const kindHeard = "heard"
@@ -56,6 +59,9 @@ func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	row := heardRow{ID: heardID(chatJID), Kind: kindHeard, Chat: chatJID, Said: string(text)}
+	if len(all) > 0 {
+		row.Ended = slices.MinFunc(all, func(a, b chat.Message) int { return a.Time.Compare(b.Time) }).Time.UnixNano()
+	}
 	return s.write(ctx, doing, func(ctx context.Context) error {
 		if len(all) == 0 {
 			_, err := s.inboxRows.DeleteOne(ctx, byID(row.ID))

@@ -30,6 +30,8 @@ type messageRow struct {
 	Seq     int64  `bson:"seq"`  // the order of the puts
 	Open    bool   `bson:"open"` // waits, or is in an open turn
 	Message string `bson:"message"`
+	// Name is WhatsApp's message ID, by which an operator asks.
+	Name string `bson:"name"`
 	// Dropped is set where the message came under two addresses and this is the later.
 	Dropped bool `bson:"dropped,omitempty"`
 }
@@ -48,7 +50,8 @@ type turnRow struct {
 	Messages []messageRow `bson:"messages"`
 	Reply    string       `bson:"reply"` // JSON, or empty
 	Failure  string       `bson:"failure"`
-	Ended    int64        `bson:"ended"` // nanoseconds
+	Ended    int64        `bson:"ended"`           // nanoseconds
+	Tries    string       `bson:"tries,omitempty"` // JSON
 }
 
 const (
@@ -191,6 +194,26 @@ func reply(text string) (*chat.Reply, error) {
 	return r, nil
 }
 
+// tries reads the attempts at a turn.
+func tries(text string) (all []chat.Try, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, fmt.Errorf("read the attempts: %w", err)
+	}
+	return all, nil
+}
+
+// triesText is what tries reads.
+func triesText(all []chat.Try) string {
+	if len(all) == 0 {
+		return ""
+	}
+	text, _ := json.Marshal(all) // times and texts always can be written
+	return string(text)
+}
+
 func byCame(a, b messageRow) int {
 	return cmp.Or(cmp.Compare(a.Came, b.Came), cmp.Compare(a.Seq, b.Seq))
 }
@@ -237,7 +260,7 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 	if seen, err := s.seen(ctx, b, m.ID, others); err != nil || seen {
 		return err
 	}
-	row := messageRow{ID: own + m.ID, Kind: kindMessage, Chat: m.Chat, Came: now.UnixNano(), Seq: b.seq, Open: true, Message: string(text)}
+	row := messageRow{ID: own + m.ID, Kind: kindMessage, Chat: m.Chat, Came: now.UnixNano(), Seq: b.seq, Open: true, Message: string(text), Name: m.ID}
 	repeated, err := s.insert(ctx, m, &row)
 	if err != nil {
 		b.loaded = false
@@ -390,7 +413,7 @@ func (s *Store) dropRepeated(ctx context.Context, b *box, from, to string) error
 		return nil
 	}
 	err := s.write(ctx, "drop a message that came twice", func(ctx context.Context) error {
-		_, err := s.inboxRows.UpdateMany(ctx, bson.D{field("_id", bson.D{field("$in", repeated)})}, set(bson.D{field("open", false), field("dropped", true)}))
+		_, err := s.inboxRows.UpdateMany(ctx, bson.D{field("_id", bson.D{field("$in", repeated)})}, set(bson.D{field("open", false), field("dropped", true), field("ended", s.now().UnixNano())}))
 		return err
 	})
 	if err != nil {
@@ -476,6 +499,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 		for _, t := range open[min(1, len(open)):] {
 			next.Attempt = max(next.Attempt, t.Attempt)
 			next.Messages = append(next.Messages, t.Messages...)
+			next.Tries = cmp.Or(next.Tries, t.Tries)
 			folded = append(folded, t.ID)
 		}
 		for _, m := range b.waiting {
@@ -494,7 +518,10 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	if turn.Messages, err = messages(next.Messages, jid); err != nil {
 		return chat.Turn{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	if err := s.save(ctx, b, doing, &next, folded); err != nil {
+	if turn.Tries, err = tries(next.Tries); err != nil {
+		return chat.Turn{}, fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := s.save(ctx, b, doing, &next, folded, nil); err != nil {
 		return chat.Turn{}, err
 	}
 	b.seq++
@@ -507,8 +534,8 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 }
 
 // save writes a turn over what was there before. Where it has ended, its messages are then closed, in
-// the same command; folded turns are deleted after it.
-func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, folded []string) error {
+// the same command; folded turns are deleted after it. What is to be written before it is in first.
+func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, folded []string, first []mongo.WriteModel) error {
 	t.Rev++
 	filter := bson.D{field("_id", t.ID), field("rev", t.Rev-1)}
 	if t.Rev == 1 {
@@ -524,7 +551,7 @@ func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, fold
 	for _, id := range folded {
 		rest = append(rest, mongo.NewDeleteOneModel().SetFilter(byID(id)))
 	}
-	models := append([]mongo.WriteModel{turn}, rest...)
+	models := slices.Concat(first, []mongo.WriteModel{turn}, rest)
 	err := s.write(ctx, doing, func(ctx context.Context) error {
 		if len(models) == 0 {
 			return nil
@@ -598,7 +625,7 @@ func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 }
 
 // change writes a turn that the caller holds, as edit makes it.
-func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func(*turnRow)) error {
+func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func(*turnRow), first ...mongo.WriteModel) error {
 	b, err := s.lockBox(ctx, doing)
 	if err != nil {
 		return err
@@ -610,7 +637,7 @@ func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func
 	}
 	next := *b.turns[i]
 	edit(&next)
-	if err := s.save(ctx, b, doing, &next, nil); err != nil {
+	if err := s.save(ctx, b, doing, &next, nil, first); err != nil {
 		return err
 	}
 	b.turns[i] = &next
@@ -626,7 +653,11 @@ func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error 
 	if err != nil {
 		return fmt.Errorf("save a reply: %w", err)
 	}
-	return s.change(ctx, "save a reply", t, func(row *turnRow) { row.Reply = string(text) })
+	charges, err := chargeModels(r.Charges)
+	if err != nil {
+		return fmt.Errorf("save a reply: %w", err)
+	}
+	return s.change(ctx, "save a reply", t, func(row *turnRow) { row.Reply = string(text) }, charges...)
 }
 
 // Finish implements inbox.Store.
@@ -639,19 +670,21 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 		}
 	}
 	return s.change(ctx, "finish a turn", t, func(row *turnRow) {
-		row.Reply, row.Lease, row.Open, row.Ended = string(text), "", false, now.UnixNano()
+		row.Reply, row.Lease, row.Open, row.Ended, row.Tries = string(text), "", false, now.UnixNano(), triesText(t.Tries)
 	})
 }
 
 // Retry implements inbox.Store.
 func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.change(ctx, "put a turn off", t, func(row *turnRow) { row.Lease, row.Ready = "", at.UnixNano() })
+	return s.change(ctx, "put a turn off", t, func(row *turnRow) {
+		row.Lease, row.Ready, row.Tries = "", at.UnixNano(), triesText(t.Tries)
+	})
 }
 
 // Fail implements inbox.Store.
 func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
 	return s.change(ctx, "give a turn up", t, func(row *turnRow) {
-		row.Failure, row.Lease, row.Open, row.Ended = reason, "", false, now.UnixNano()
+		row.Failure, row.Lease, row.Open, row.Ended, row.Tries = reason, "", false, now.UnixNano(), triesText(t.Tries)
 	})
 }
 
@@ -672,7 +705,7 @@ func (s *Store) Release(ctx context.Context) error {
 		}
 		next := *t
 		next.Lease, next.Ready = "", 0
-		if err := s.save(ctx, b, doing, &next, nil); err != nil {
+		if err := s.save(ctx, b, doing, &next, nil, nil); err != nil {
 			return err
 		}
 		b.turns[i] = &next

@@ -324,7 +324,8 @@ func (s *Store) indexes() []index {
 		{s.secrets, []string{"at"}, false},
 		{s.outgoing, []string{"device", "at"}, false},
 		{s.lidMap, []string{"pn"}, true},
-		{s.inboxRows, []string{"open", "kind"}, false},
+		{s.inboxRows, []string{"open", "kind", "ended"}, false},
+		{s.inboxRows, []string{"name"}, false},
 		{s.inboxRows, []string{"chat", "kind", "open", "ended", "seq"}, false},
 		{s.inboxRows, []string{"messages._id"}, false},
 	}

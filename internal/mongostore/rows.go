@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"wabot/internal/chat"
 	"wabot/internal/transfer"
 )
 
@@ -239,14 +240,29 @@ func (s *Store) sessionsRow(device string, raw bson.Raw) (transfer.Row, error) {
 	return nil, fmt.Errorf("a document has the unknown kind %q", kind)
 }
 
-// inboxAll gives the turns and the waiting messages.
+// inboxAll gives the charges, the marks, the turns and the waiting messages.
 func (s *Store) inboxAll(ctx context.Context, each func(transfer.Row) error) error {
 	turn := func(t turnRow) error {
-		out := transfer.Turn{Chat: t.Chat, Lease: t.Lease, Ready: t.Ready, Attempt: t.Attempt, Reply: t.Reply, Failure: t.Failure, Ended: t.Ended}
+		out := transfer.Turn{Chat: t.Chat, Lease: t.Lease, Ready: t.Ready, Attempt: t.Attempt, Reply: t.Reply, Failure: t.Failure, Ended: t.Ended, Tries: t.Tries}
 		for _, m := range t.Messages {
 			out.Messages = append(out.Messages, transfer.Message{Came: m.Came, JSON: m.Message})
 		}
 		return each(out)
+	}
+	closed := func(kinds ...string) bson.D {
+		return bson.D{field("kind", bson.D{field("$in", kinds)}), field("open", false)}
+	}
+	err := eachDocument(ctx, s.inboxRows, closed(kindCharge, kindTotal), "_id", func(row chargeRow) error {
+		return each(transfer.Charge{JSON: row.Charge})
+	})
+	if err != nil {
+		return err
+	}
+	err = eachDocument(ctx, s.inboxRows, closed(kindGated, kindReceipt), "_id", func(row markRow) error {
+		return each(transfer.Mark{Message: row.Name, Fate: string(row.Fate), Chat: row.Chat, Who: row.Who, At: row.Ended, Why: row.Why})
+	})
+	if err != nil {
+		return err
 	}
 	ended := bson.D{field("kind", kindTurn), field("open", false)}
 	if err := eachDocument(ctx, s.inboxRows, ended, "chat kind open ended seq", turn); err != nil {
@@ -418,6 +434,20 @@ func (w *writer) add(ctx context.Context, r transfer.Row) error {
 		w.put(s.lidMap, lidRow{LID: r.LID, PN: r.PN})
 	case transfer.Note:
 		w.put(s.meta, note{ID: "note/" + r.Key, Value: append([]byte{}, r.Value...)}) // never null, which is no note
+	case transfer.Charge:
+		c, err := r.Read()
+		if err != nil {
+			return err
+		}
+		row, err := rowOfCharge(c)
+		if err != nil {
+			return err
+		}
+		w.put(s.inboxRows, row)
+	case transfer.Mark:
+		w.put(s.inboxRows, rowOfMark(chat.Mark{
+			Message: r.Message, Fate: chat.Fate(r.Fate), Chat: r.Chat, Who: r.Who, Time: time.Unix(0, r.At), Why: r.Why,
+		}))
 	case transfer.Turn:
 		return w.turn(ctx, r)
 	case transfer.Waiting:
@@ -432,7 +462,7 @@ func (w *writer) add(ctx context.Context, r transfer.Row) error {
 func (w *writer) turn(ctx context.Context, r transfer.Turn) error {
 	t := turnRow{
 		ID: "t/" + rand.Text(), Kind: kindTurn, Chat: r.Chat, Rev: 1, Seq: w.number(), Open: r.Ended == 0, Lease: r.Lease, Ready: r.Ready,
-		Attempt: r.Attempt, Reply: r.Reply, Failure: r.Failure, Ended: r.Ended,
+		Attempt: r.Attempt, Reply: r.Reply, Failure: r.Failure, Ended: r.Ended, Tries: r.Tries,
 	}
 	for _, m := range r.Messages {
 		row, err := w.message(ctx, r.Chat, t.Open, m)
@@ -452,7 +482,7 @@ func (w *writer) message(ctx context.Context, jid string, open bool, m transfer.
 	if err != nil {
 		return messageRow{}, err
 	}
-	row := messageRow{ID: messageID(came, ""), Kind: kindMessage, Chat: jid, Came: m.Came, Seq: w.number(), Open: open, Message: m.JSON}
+	row := messageRow{ID: messageID(came, ""), Kind: kindMessage, Chat: jid, Came: m.Came, Seq: w.number(), Open: open, Message: m.JSON, Name: came.ID}
 	for mark := "+"; w.names[row.ID]; mark += "+" {
 		row.ID = messageID(came, mark)
 		if err := w.look(ctx, row.ID); err != nil {

@@ -41,6 +41,14 @@ func TestInbox(t *testing.T) {
 	})
 }
 
+func TestKept(t *testing.T) {
+	t.Parallel()
+	storetest.Kept(t, func(t *testing.T) (inbox.Store, func() inbox.Store) {
+		url := mongotest.New(t)
+		return open(t, url), func() inbox.Store { return open(t, url) }
+	})
+}
+
 func TestDevicesLikeTheReference(t *testing.T) {
 	t.Parallel()
 	storetest.Compare(t, open(t, mongotest.New(t)).Devices())

@@ -265,7 +265,7 @@ func TestPlans(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	defer closeStore(t, s)
 	for _, q := range append(append([]string(nil), writes...), reads...) {
-		rows, err := s.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q, 1, 2, 3, 4, 5)
+		rows, err := s.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q, 1, 2, 3, 4, 5, 6)
 		if err != nil {
 			rows, err = s.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q)
 		}
@@ -278,7 +278,7 @@ func TestPlans(t *testing.T) {
 			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
 				t.Fatal(err)
 			}
-			if detail == "SCAN CONSTANT ROW" || q == forgetMessages || q == forgetTurns || q == forgetChats || q == forgetHeard {
+			if detail == "SCAN CONSTANT ROW" || q == forgetMessages || q == forgetTurns || q == forgetChats || q == forgetHeard || q == forgetCharges || q == forgetMarks {
 				continue
 			}
 			if strings.HasPrefix(detail, "SCAN") || strings.Contains(detail, "TEMP B-TREE") && q != selectOpen {

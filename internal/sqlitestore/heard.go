@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"wabot/internal/chat"
 )
@@ -39,6 +41,15 @@ func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message
 		if len(all) == 0 {
 			return tx.exec(deleteHeard, chatJID)
 		}
-		return tx.exec(putHeard, chatJID, string(text))
+		oldest := slices.MinFunc(all, func(a, b chat.Message) int { return a.Time.Compare(b.Time) })
+		return tx.exec(putHeard, chatJID, string(text), nanoseconds(oldest.Time))
 	})
+}
+
+// nanoseconds is a time as the store keeps it, 0 where it is not known.
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }

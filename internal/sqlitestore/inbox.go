@@ -39,7 +39,7 @@ const (
 	endRetries = `UPDATE chats SET ready = 0 WHERE ready > 0 AND ready <= ?`
 	selectNext = `SELECT chat FROM chats WHERE ready = 0 ORDER BY since LIMIT 1`
 	// One with a reply first: its messages are set.
-	selectOpen   = `SELECT id, attempt, reply FROM turns WHERE chat = ? AND ended IS NULL ORDER BY reply IS NULL, id`
+	selectOpen   = `SELECT id, attempt, reply, tries FROM turns WHERE chat = ? AND ended IS NULL ORDER BY reply IS NULL, id`
 	insertTurn   = `INSERT INTO turns (chat, ready, since, attempt) VALUES (?, 0, 0, 0) RETURNING id`
 	foldTurn     = `UPDATE messages SET turn = ?1 WHERE turn = ?2`
 	deleteTurn   = `DELETE FROM turns WHERE id = ?`
@@ -49,18 +49,20 @@ const (
 	selectOfTurn = `SELECT message FROM messages WHERE turn = ? ORDER BY came, seq`
 
 	saveReply  = `UPDATE turns SET reply = ?2 WHERE lease = ?1 RETURNING chat`
-	finishTurn = `UPDATE turns SET lease = NULL, reply = ?2, ended = ?3 WHERE lease = ?1 RETURNING chat`
-	retryTurn  = `UPDATE turns SET lease = NULL, ready = ?2 WHERE lease = ?1 RETURNING chat`
-	failTurn   = `UPDATE turns SET lease = NULL, failure = ?2, ended = ?3 WHERE lease = ?1 RETURNING chat`
+	finishTurn = `UPDATE turns SET lease = NULL, reply = ?2, ended = ?3, tries = ?4 WHERE lease = ?1 RETURNING chat`
+	retryTurn  = `UPDATE turns SET lease = NULL, ready = ?2, tries = ?3 WHERE lease = ?1 RETURNING chat`
+	failTurn   = `UPDATE turns SET lease = NULL, failure = ?2, ended = ?3, tries = ?4 WHERE lease = ?1 RETURNING chat`
 
 	selectLeased   = `SELECT chat FROM turns WHERE ended IS NULL AND lease IS NOT NULL`
 	forgetMessages = `DELETE FROM messages`
 	forgetTurns    = `DELETE FROM turns`
 	forgetChats    = `DELETE FROM chats`
 	forgetHeard    = `DELETE FROM heard`
+	forgetCharges  = `DELETE FROM charges`
+	forgetMarks    = `DELETE FROM marks`
 
 	selectHeard = `SELECT messages FROM heard WHERE chat = ?`
-	putHeard    = `INSERT INTO heard (chat, messages) VALUES (?, ?) ON CONFLICT (chat) DO UPDATE SET messages = excluded.messages`
+	putHeard    = `INSERT INTO heard (chat, messages, oldest) VALUES (?, ?, ?) ON CONFLICT (chat) DO UPDATE SET messages = excluded.messages, oldest = excluded.oldest`
 	deleteHeard = `DELETE FROM heard WHERE chat = ?`
 
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
@@ -89,11 +91,15 @@ var (
 		putNote, deleteNote,
 		selectSeen, insertMessage, selectStored, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
-		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, putHeard, deleteHeard,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetCharges, forgetMarks, putHeard, deleteHeard,
 		selectWaitingSince, selectNewest, selectOpenSince, putChat, deleteChat,
 		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
+		putCharge, dropCharges, putMark, selectStale, dropMessages, dropTurn, dropMarks, lastSecret, putSecretsSeen, selectSecretsSeen, dropSecrets, dropSecretsSeen, lastSecretSeen, forgetSecretsSeen,
 	}
-	reads = []string{selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth}
+	reads = []string{
+		selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth,
+		selectCharges, selectMarks, selectWithID, selectLatest, selectTrailTurn, selectGated, selectOldHeard,
+	}
 )
 
 // Put implements inbox.Store.
@@ -228,6 +234,7 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 		id      int64
 		attempt int
 		reply   sql.Null[string]
+		tries   sql.Null[string]
 	}
 	var all []row
 	rows, err := t.rows(selectOpen, turn.Chat)
@@ -237,7 +244,7 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var r row
-		if err := rows.Scan(&r.id, &r.attempt, &r.reply); err != nil {
+		if err := rows.Scan(&r.id, &r.attempt, &r.reply, &r.tries); err != nil {
 			return 0, err
 		}
 		all = append(all, r)
@@ -254,6 +261,9 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 	}
 	first := all[0]
 	turn.Attempt = first.attempt + 1
+	if turn.Tries, err = tries(first.tries); err != nil {
+		return 0, err
+	}
 	if first.reply.Valid {
 		turn.Reply = new(chat.Reply)
 		return first.id, json.Unmarshal([]byte(first.reply.V), turn.Reply)
@@ -269,6 +279,25 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 		}
 	}
 	return first.id, t.exec(takeWaiting, turn.Chat, first.id)
+}
+
+// tries reads the attempts at a turn.
+func tries(text sql.Null[string]) (all []chat.Try, err error) {
+	if text.Valid {
+		if err := json.Unmarshal([]byte(text.V), &all); err != nil {
+			return nil, fmt.Errorf("read the attempts: %w", err)
+		}
+	}
+	return all, nil
+}
+
+// triesText is what tries reads.
+func triesText(all []chat.Try) sql.Null[string] {
+	if len(all) == 0 {
+		return sql.Null[string]{}
+	}
+	text, _ := json.Marshal(all) // times and texts always can be written
+	return sql.Null[string]{V: string(text), Valid: true}
 }
 
 // messages reads the messages of a turn and closes rows.
@@ -359,8 +388,10 @@ func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error 
 		return fmt.Errorf("save a reply: %w", err)
 	}
 	return s.transaction(ctx, "save a reply", func(tx transaction) error {
-		_, err := tx.leased(saveReply, t.Lease, string(text))
-		return err
+		if _, err := tx.leased(saveReply, t.Lease, string(text)); err != nil {
+			return err
+		}
+		return tx.charge(r.Charges)
 	})
 }
 
@@ -374,17 +405,17 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 		}
 		reply = sql.Null[string]{V: string(text), Valid: true}
 	}
-	return s.end(ctx, "finish a turn", finishTurn, t.Lease, reply, now.UnixNano())
+	return s.end(ctx, "finish a turn", finishTurn, t.Lease, reply, now.UnixNano(), triesText(t.Tries))
 }
 
 // Retry implements inbox.Store.
 func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.end(ctx, "put a turn off", retryTurn, t.Lease, at.UnixNano())
+	return s.end(ctx, "put a turn off", retryTurn, t.Lease, at.UnixNano(), triesText(t.Tries))
 }
 
 // Fail implements inbox.Store.
 func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
-	return s.end(ctx, "give a turn up", failTurn, t.Lease, reason, now.UnixNano())
+	return s.end(ctx, "give a turn up", failTurn, t.Lease, reason, now.UnixNano(), triesText(t.Tries))
 }
 
 // end ends the lease that is the query's first argument.
@@ -442,7 +473,7 @@ func (s *Store) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Store) Forget(ctx context.Context) error {
 	return s.transaction(ctx, "forget all messages", func(tx transaction) error {
-		for _, query := range []string{forgetMessages, forgetTurns, forgetChats, forgetHeard} {
+		for _, query := range []string{forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetCharges, forgetMarks} {
 			if err := tx.exec(query); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"go.mau.fi/whatsmeow/util/keys"
 
+	"wabot/internal/chat"
 	"wabot/internal/transfer"
 )
 
@@ -90,10 +91,14 @@ var sharedTables = []table{
 		reading(func(r *transfer.LID) []any { return []any{&r.LID, &r.PN} })},
 	{`SELECT key, value FROM notes`,
 		reading(func(r *transfer.Note) []any { return []any{&r.Key, &r.Value} })},
+	{`SELECT charge FROM charges`,
+		reading(func(r *transfer.Charge) []any { return []any{&r.JSON} })},
+	{`SELECT message, fate, chat, who, at, why FROM marks`,
+		reading(func(r *transfer.Mark) []any { return []any{&r.Message, &r.Fate, &r.Chat, &r.Who, &r.At, &r.Why} })},
 }
 
 const (
-	turnColumns = `SELECT turns.id, turns.chat, coalesce(lease, ''), ready, attempt, coalesce(reply, ''), coalesce(failure, ''), coalesce(ended, 0), came, message
+	turnColumns = `SELECT turns.id, turns.chat, coalesce(lease, ''), ready, attempt, coalesce(reply, ''), coalesce(failure, ''), coalesce(ended, 0), coalesce(tries, ''), came, message
 		FROM turns JOIN messages ON messages.turn = turns.id `
 	selectEnded   = turnColumns + `WHERE ended IS NOT NULL ORDER BY turns.chat, ended, turns.id, came, seq`
 	selectOngoing = turnColumns + `WHERE ended IS NULL ORDER BY turns.chat, turns.id, came, seq`
@@ -193,7 +198,7 @@ func readTurns(ctx context.Context, tx *sql.Tx, query string, tell func(transfer
 		var next transfer.Turn
 		var nextID int64
 		var m transfer.Message
-		if err := rows.Scan(&nextID, &next.Chat, &next.Lease, &next.Ready, &next.Attempt, &next.Reply, &next.Failure, &next.Ended, &m.Came, &m.JSON); err != nil {
+		if err := rows.Scan(&nextID, &next.Chat, &next.Lease, &next.Ready, &next.Attempt, &next.Reply, &next.Failure, &next.Ended, &next.Tries, &m.Came, &m.JSON); err != nil {
 			return err
 		}
 		if nextID != id {
@@ -301,6 +306,14 @@ func (t transaction) put(device string, r transfer.Row) error {
 		return insert(`INSERT INTO whatsmeow_lid_map (lid, pn) VALUES (?, ?)`, r.LID, r.PN)
 	case transfer.Note:
 		return insert(`INSERT INTO notes (key, value) VALUES (?, ?)`, r.Key, filled(r.Value))
+	case transfer.Charge:
+		c, err := r.Read()
+		if err != nil {
+			return err
+		}
+		return t.charge([]chat.Charge{c})
+	case transfer.Mark:
+		return t.exec(putMark, r.Message, r.Fate, r.Chat, r.Who, r.At, r.Why)
 	case transfer.Turn:
 		return t.putTurn(r)
 	case transfer.Waiting:
@@ -320,8 +333,8 @@ func (t transaction) putTurn(r transfer.Turn) error {
 		}
 	}
 	var id int64
-	err := t.tx.QueryRowContext(t.ctx, `INSERT INTO turns (chat, lease, ready, since, attempt, reply, ended, failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
-		r.Chat, orNull(r.Lease), r.Ready, since, r.Attempt, orNull(r.Reply), sql.Null[int64]{V: r.Ended, Valid: r.Ended != 0}, orNull(r.Failure)).Scan(&id)
+	err := t.tx.QueryRowContext(t.ctx, `INSERT INTO turns (chat, lease, ready, since, attempt, reply, ended, failure, tries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		r.Chat, orNull(r.Lease), r.Ready, since, r.Attempt, orNull(r.Reply), sql.Null[int64]{V: r.Ended, Valid: r.Ended != 0}, orNull(r.Failure), orNull(r.Tries)).Scan(&id)
 	if err != nil {
 		return err
 	}
@@ -358,7 +371,7 @@ func (s *Store) Clear(ctx context.Context) error {
 		for _, query := range []string{
 			`DELETE FROM whatsmeow_device`, // and what belongs to it, but for the tokens
 			`DELETE FROM whatsmeow_privacy_tokens`, `DELETE FROM whatsmeow_lid_map`,
-			`DELETE FROM messages`, `DELETE FROM turns`, `DELETE FROM chats`, `DELETE FROM heard`,
+			`DELETE FROM messages`, `DELETE FROM turns`, `DELETE FROM chats`, `DELETE FROM heard`, `DELETE FROM charges`, `DELETE FROM marks`, `DELETE FROM secrets_seen`,
 		} {
 			if _, err := tx.tx.ExecContext(ctx, query); err != nil {
 				return err

@@ -62,6 +62,40 @@ CREATE TABLE heard (
 	chat     TEXT PRIMARY KEY,
 	messages TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+`, `
+-- What calls of models cost, and daily totals (total = 1) of those that are gone. charge is JSON.
+CREATE TABLE charges (
+	id     TEXT PRIMARY KEY,
+	total  INTEGER NOT NULL,
+	at     INTEGER NOT NULL,
+	charge TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX charges_at ON charges (total, at);
+
+-- What happened to messages outside of their turns.
+CREATE TABLE marks (
+	message TEXT NOT NULL,
+	fate    TEXT NOT NULL,
+	chat    TEXT NOT NULL,
+	who     TEXT NOT NULL,
+	at      INTEGER NOT NULL,
+	why     TEXT NOT NULL,
+	PRIMARY KEY (message, fate, chat, who)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX marks_at ON marks (fate, at);
+
+CREATE INDEX messages_id ON messages (id);
+-- The attempts at a turn that have ended, JSON.
+ALTER TABLE turns ADD COLUMN tries TEXT;
+-- When the oldest of what was said was said; 0 where that is not known.
+ALTER TABLE heard ADD COLUMN oldest INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX heard_oldest ON heard (oldest);
+
+-- sqlstore does not keep when a message secret came: which was the last one at which time. rowids only rise.
+CREATE TABLE secrets_seen (
+	at   INTEGER PRIMARY KEY,
+	last INTEGER NOT NULL
+) STRICT;
 `}
 
 // migrate runs the steps that the database has not seen yet.

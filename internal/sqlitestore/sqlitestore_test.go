@@ -17,22 +17,30 @@ func openStore(t *testing.T, dir string) *Store {
 	return s
 }
 
-func TestInbox(t *testing.T) {
-	t.Parallel()
-	storetest.Inbox(t, func(t *testing.T) (inbox.Store, func() inbox.Store) {
-		dir := t.TempDir()
-		s := openStore(t, dir)
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return s, func() inbox.Store {
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s = openStore(t, dir)
-			return s
+// reopening is a new store, closed when t ends, and how to open it again.
+func reopening(t *testing.T) (inbox.Store, func() inbox.Store) {
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	})
+	return s, func() inbox.Store {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = openStore(t, dir)
+		return s
+	}
+}
+
+func TestInbox(t *testing.T) {
+	t.Parallel()
+	storetest.Inbox(t, reopening)
+}
+
+func TestKept(t *testing.T) {
+	t.Parallel()
+	storetest.Kept(t, reopening)
 }

@@ -23,6 +23,7 @@ type Memory struct {
 	messages []*stored
 	turns    []*turn
 	said     map[string][]chat.Message // heard, by chat
+	charges  map[string]chat.Charge    // by ID
 	leases   int
 }
 
@@ -41,6 +42,7 @@ type turn struct {
 	reply   *chat.Reply
 	ended   time.Time
 	failure string
+	tries   []chat.Try
 }
 
 // call runs f as one atomic method.
@@ -131,6 +133,7 @@ func (s *Memory) Claim(ctx context.Context, now, until time.Time) (t chat.Turn, 
 			all := &turn{chat: first.Chat}
 			for _, t := range open {
 				all.attempt = max(all.attempt, t.attempt)
+				all.tries = append(all.tries, t.tries...)
 			}
 			for _, m := range s.messages {
 				if m.Chat == first.Chat && m.unanswered() {
@@ -146,7 +149,7 @@ func (s *Memory) Claim(ctx context.Context, now, until time.Time) (t chat.Turn, 
 		open[0].attempt++
 		t = chat.Turn{
 			Chat: first.Chat, Lease: open[0].lease, Until: until, Attempt: open[0].attempt,
-			Messages: s.of(open[0]), Reply: clone(open[0].reply),
+			Messages: s.of(open[0]), Reply: clone(open[0].reply), Tries: slices.Clone(open[0].tries),
 		}
 		return nil
 	})
@@ -348,22 +351,29 @@ func (s *Memory) leased(ctx context.Context, method string, t chat.Turn, f func(
 
 // SaveReply implements inbox.Store.
 func (s *Memory) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error {
-	return s.leased(ctx, "SaveReply", t, func(o *turn) { o.reply = clone(&r) })
+	return s.leased(ctx, "SaveReply", t, func(o *turn) {
+		o.reply = clone(&r)
+		s.charge(r.Charges)
+	})
 }
 
 // Finish implements inbox.Store.
 func (s *Memory) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
-	return s.leased(ctx, "Finish", t, func(o *turn) { o.lease, o.reply, o.ended = "", clone(t.Reply), now })
+	return s.leased(ctx, "Finish", t, func(o *turn) {
+		o.lease, o.reply, o.ended, o.tries = "", clone(t.Reply), now, t.Tries
+	})
 }
 
 // Retry implements inbox.Store.
 func (s *Memory) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.leased(ctx, "Retry", t, func(o *turn) { o.lease, o.ready = "", at })
+	return s.leased(ctx, "Retry", t, func(o *turn) { o.lease, o.ready, o.tries = "", at, t.Tries })
 }
 
 // Fail implements inbox.Store.
 func (s *Memory) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
-	return s.leased(ctx, "Fail", t, func(o *turn) { o.lease, o.ended, o.failure = "", now, reason })
+	return s.leased(ctx, "Fail", t, func(o *turn) {
+		o.lease, o.ended, o.failure, o.tries = "", now, reason, t.Tries
+	})
 }
 
 // Release implements inbox.Store.
@@ -381,7 +391,7 @@ func (s *Memory) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Memory) Forget(ctx context.Context) error {
 	return s.call(ctx, "Forget", "", func() error {
-		s.messages, s.turns, s.said = nil, nil, nil
+		s.messages, s.turns, s.said, s.charges = nil, nil, nil, nil
 		return nil
 	})
 }
@@ -391,6 +401,58 @@ func (s *Memory) Depth(ctx context.Context) (n int, err error) {
 	err = s.call(ctx, "Depth", "", func() error {
 		for _, m := range s.messages {
 			if m.unanswered() {
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+func (s *Memory) charge(all []chat.Charge) {
+	if s.charges == nil {
+		s.charges = map[string]chat.Charge{}
+	}
+	for _, c := range all {
+		if _, there := s.charges[c.ID]; !there {
+			s.charges[c.ID] = c
+		}
+	}
+}
+
+// Charge implements budget.Store.
+func (s *Memory) Charge(ctx context.Context, all []chat.Charge) error {
+	return s.call(ctx, "Charge", "", func() error {
+		s.charge(all)
+		return nil
+	})
+}
+
+// Charges implements budget.Store.
+func (s *Memory) Charges(ctx context.Context, since, until time.Time, each func(chat.Charge) error) error {
+	var all []chat.Charge
+	err := s.call(ctx, "Charges", "", func() error {
+		for _, c := range s.charges {
+			if !c.Time.Before(since) && c.Time.Before(until) {
+				all = append(all, c)
+			}
+		}
+		return nil
+	})
+	for _, c := range all {
+		if err == nil {
+			err = each(c)
+		}
+	}
+	return err
+}
+
+// DropCharges implements budget.Store.
+func (s *Memory) DropCharges(ctx context.Context, since, until time.Time, most int) (n int, err error) {
+	err = s.call(ctx, "DropCharges", "", func() error {
+		for id, c := range s.charges {
+			if c.Kind != chat.Total && !c.Time.Before(since) && c.Time.Before(until) && n < most {
+				delete(s.charges, id)
 				n++
 			}
 		}

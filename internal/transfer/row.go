@@ -30,6 +30,8 @@ const (
 	KindSent         Kind = "sent message"
 	KindLID          Kind = "LID"
 	KindNote         Kind = "note"
+	KindCharge       Kind = "charge"
+	KindMark         Kind = "mark"
 	KindTurn         Kind = "turn"
 	KindWaiting      Kind = "waiting message"
 )
@@ -37,14 +39,14 @@ const (
 // Kinds are all kinds, in the order in which they are shown.
 var Kinds = []Kind{
 	KindDevice, KindIdentity, KindSession, KindPreKey, KindPreKeyCount, KindSenderKey, KindSyncKey, KindVersion, KindMAC,
-	KindContact, KindChatSettings, KindSecret, KindToken, KindSalt, KindEvent, KindSent, KindLID, KindNote, KindTurn, KindWaiting,
+	KindContact, KindChatSettings, KindSecret, KindToken, KindSalt, KindEvent, KindSent, KindLID, KindNote, KindCharge, KindMark, KindTurn, KindWaiting,
 }
 
 // Row is one thing that a store keeps: one of the types below, as a value. Addresses are those
 // of whatsmeow's sqlstore, a missing text or key is empty, and nil and empty bytes are the same.
 type Row interface{ Kind() Kind }
 
-// Device is the linked device itself. All rows but LID, Note, Turn and Waiting belong to it.
+// Device is the linked device itself. All rows but LID, Note and those after it belong to it.
 type Device struct {
 	JID                   string `json:"jid"`
 	LID                   string `json:"lid"`
@@ -193,6 +195,30 @@ type Note struct {
 	Value []byte `json:"value,omitempty"`
 }
 
+// Charge is what a call of a model cost, or a day's total.
+type Charge struct {
+	JSON string `json:"json"` // a chat.Charge
+}
+
+// Read gives the charge.
+func (c Charge) Read() (chat.Charge, error) {
+	var out chat.Charge
+	if err := json.Unmarshal([]byte(c.JSON), &out); err != nil {
+		return out, fmt.Errorf("read a charge: %w", err)
+	}
+	return out, nil
+}
+
+// Mark is something that happened to a message outside of its turn, as a chat.Mark. At is in nanoseconds since 1970.
+type Mark struct {
+	Message string `json:"message"`
+	Fate    string `json:"fate"`
+	Chat    string `json:"chat"`
+	Who     string `json:"who"`
+	At      int64  `json:"at"`
+	Why     string `json:"why"`
+}
+
 // Turn is a turn of the inbox with its messages. The ended ones of all chats come first, those of a chat in
 // the order in which they ended, then the open ones in the order in which they were begun.
 type Turn struct {
@@ -202,7 +228,8 @@ type Turn struct {
 	Attempt int    `json:"attempt"`
 	Reply   string `json:"reply"` // a chat.Reply in JSON, or empty
 	Failure string `json:"failure"`
-	Ended   int64  `json:"ended"` // nanoseconds since 1970; 0 while it is open
+	Ended   int64  `json:"ended"`           // nanoseconds since 1970; 0 while it is open
+	Tries   string `json:"tries,omitempty"` // a list of chat.Try in JSON, or empty
 	// Messages are in the order in which they came.
 	Messages []Message `json:"messages"`
 }
@@ -247,5 +274,7 @@ func (Event) Kind() Kind        { return KindEvent }
 func (Sent) Kind() Kind         { return KindSent }
 func (LID) Kind() Kind          { return KindLID }
 func (Note) Kind() Kind         { return KindNote }
+func (Charge) Kind() Kind       { return KindCharge }
+func (Mark) Kind() Kind         { return KindMark }
 func (Turn) Kind() Kind         { return KindTurn }
 func (Waiting) Kind() Kind      { return KindWaiting }

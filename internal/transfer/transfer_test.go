@@ -17,12 +17,14 @@ import (
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 
+	"wabot/internal/budget"
 	"wabot/internal/chat"
 	"wabot/internal/inbox"
 	"wabot/internal/mongostore"
 	"wabot/internal/mongotest"
 	"wabot/internal/sqlitestore"
 	"wabot/internal/storetest"
+	"wabot/internal/trail"
 	"wabot/internal/transfer"
 )
 
@@ -30,6 +32,8 @@ import (
 type whole interface {
 	transfer.Store
 	inbox.Store
+	budget.Store
+	trail.Store
 	PreKeys(ctx context.Context) (int, error)
 }
 
@@ -147,6 +151,7 @@ func fill(t *testing.T, p place, seed uint64, people int) {
 		ok(d.EventBuffer.AddOutgoingEvent(ctx, group, "SENT/"+user, "wa", some(200)))
 		ok(d.LIDs.PutLIDMapping(ctx, hidden, who))
 	}
+	ok(s.Charge(ctx, []chat.Charge{{ID: "total", Time: noon, Model: "m", Kind: chat.Total, Cost: 5}}))
 	ok(d.NCTSalt.PutNCTSalt(ctx, some(16)))
 	ok(s.SetNote(ctx, "whatsapp.connected", []byte(`"2026-03-01T12:00:00Z"`)))
 	ok(s.SetNote(ctx, "whatsapp.dead-letter.X", some(70)))
@@ -167,6 +172,11 @@ func fill(t *testing.T, p place, seed uint64, people int) {
 		turn, err := s.Claim(ctx, tick(), now.Add(time.Minute))
 		ok(err)
 		r := reply(lid)
+		r.Charges = []chat.Charge{{ID: fmt.Sprint("charge/", i), Time: now, Person: pn, Chat: pn, Model: "m", Kind: chat.ForText, Prompt: i, Cost: 12}}
+		ok(s.Mark(ctx, []chat.Mark{
+			{Message: "R" + lid, Fate: chat.Read, Chat: pn, Who: pn, Time: now}, {Message: fmt.Sprint("G/", i), Fate: chat.Gated, Chat: pn, Who: pn, Time: now, Why: "no prefix"},
+		}))
+		turn.Tries = []chat.Try{{Began: noon, Ended: now, Why: "a reason"}}
 		turn.Reply = &r
 		ok(s.SaveReply(ctx, turn, r))
 		ok(s.Finish(ctx, turn, tick()))
