@@ -26,6 +26,7 @@ var allowed = map[string]string{
 	"internal/llmtest":           "",
 	"internal/mask":              "",
 	"internal/model":             "internal/llm",
+	"internal/media":             "",
 	"internal/mongostore":        "internal/budget internal/chat internal/inbox internal/mask internal/retention internal/trail internal/transfer",
 	"internal/mongotest":         "",
 	"internal/mongotest/standin": "",

@@ -59,7 +59,7 @@ func (w *world) Image(_ context.Context, name, description string) (llm.Media, s
 }
 
 func (w *world) Upload(_ context.Context, picture []byte) (*chat.Picture, error) {
-	return &chat.Picture{Path: string(picture)}, w.do("upload")
+	return &chat.Picture{Upload: chat.Upload{Path: string(picture)}}, w.do("upload")
 }
 
 func (w *world) History(_ context.Context, chatJID string, n int) ([]chat.Exchange, error) {

@@ -4,6 +4,7 @@
 package chat
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -26,10 +27,14 @@ type Message struct {
 	Name string `json:"name,omitempty"`
 	// Time is when the server took the message, to the second.
 	Time time.Time `json:"time"`
-	// Text is what a person reads: the text, or a medium's caption.
+	// Text is what a person reads: the text, a medium's caption, or what a location or a contact card says.
 	Text string `json:"text"`
-	// Kind says what the message carries beside Text.
-	Kind Kind `json:"kind"`
+	// Kind says what the message carries beside Text, Media where that lies, nil where there is nothing to fetch.
+	Kind  Kind   `json:"kind"`
+	Media *Media `json:"media,omitempty"`
+	// Read is what was read of Media when the message was answered: what is said in a recording, what stands in a
+	// document. Whoever has it need not open Media again.
+	Read string `json:"read,omitempty"`
 	// Quoted is the message that this one answers, if any.
 	Quoted *Quoted `json:"quoted,omitempty"`
 	// Group is set where the chat is a group.
@@ -64,7 +69,7 @@ type Change struct {
 // Kind is what a message carries.
 type Kind string
 
-// The kinds of messages. Everything but Text is named to the model, not yet read by it.
+// The kinds of messages.
 const (
 	Text     Kind = "text"
 	Image    Kind = "image"
@@ -84,9 +89,38 @@ type Quoted struct {
 	Sender string `json:"sender"`
 	Text   string `json:"text,omitempty"`
 	Kind   Kind   `json:"kind"`
+	// Media and Read are as in Message.
+	Media *Media `json:"media,omitempty"`
+	Read  string `json:"read,omitempty"`
 	// FromBot is set where the bot's own account wrote the quoted message.
 	FromBot bool `json:"from_bot,omitempty"`
 }
+
+// Media is what a message carries and does not contain: where it lies, encrypted, on WhatsApp's media server, as the
+// message's author says. None of it is to be trusted before it is fetched.
+type Media struct {
+	MIME string `json:"mime,omitempty"`
+	// Name is a document's file name.
+	Name string `json:"name,omitempty"`
+	// Size is in bytes, Seconds how long a recording lasts; 0 where the author does not say.
+	Size    uint64 `json:"size,omitempty"`
+	Seconds int    `json:"seconds,omitempty"`
+	Path    string `json:"path,omitempty"`
+	// Key opens it. SHA256 is of the thing itself, EncSHA256 of what the server has.
+	Key       []byte `json:"key,omitempty"`
+	SHA256    []byte `json:"sha256,omitempty"`
+	EncSHA256 []byte `json:"enc_sha256,omitempty"`
+}
+
+// The errors of fetching media that another try does not help.
+var (
+	// ErrTooLarge says that there is more of it than was asked for.
+	ErrTooLarge = errors.New("the medium is too large")
+	// ErrGone says that neither the server nor the phone that had it have it any more.
+	ErrGone = errors.New("the medium is not there any more")
+	// ErrBroken says that it is not what its author has sent, or that its author has not said how to open it.
+	ErrBroken = errors.New("the medium is not what was sent")
+)
 
 // Turn is the work of answering a chat once: the messages that waited, and their reply as
 // soon as there is one. A turn is held under a lease.
@@ -135,9 +169,11 @@ type Part struct {
 	// ID is the message ID chosen before the first try to send, so that a resend is the
 	// same message.
 	ID string `json:"id"`
-	// Text is the text, or the caption of Picture.
-	Text    string   `json:"text"`
-	Picture *Picture `json:"picture,omitempty"`
+	// Text is the text, the caption of Picture, or what is said in Voice, which shows no text. At most one of the
+	// two is set.
+	Text    string     `json:"text"`
+	Picture *Picture   `json:"picture,omitempty"`
+	Voice   *VoiceNote `json:"voice,omitempty"`
 	// Edits and Revokes name an earlier part, of another turn, whose text this one replaces or which it takes
 	// back. At most one is set.
 	Edits   string `json:"edits,omitempty"`
@@ -158,18 +194,32 @@ type Part struct {
 }
 
 // Media reports whether the part is more than a text, so that no edit can change it or be changed into it.
-func (p Part) Media() bool { return p.Picture != nil }
+func (p Part) Media() bool { return p.Picture != nil || p.Voice != nil }
 
-// Picture is one that waits, encrypted, on WhatsApp's media server: what a message needs to show it.
+// Picture is one that waits on WhatsApp's media server: what a message needs to show it.
 type Picture struct {
 	MIME   string `json:"mime"`
 	Width  int    `json:"width"`
 	Height int    `json:"height"`
 	// Thumbnail is a small JPEG that is shown until the picture is there; it may be missing.
 	Thumbnail []byte `json:"thumbnail,omitempty"`
-	URL       string `json:"url"`
-	Path      string `json:"path"`
-	// Key opens the picture. SHA256 and Size, in bytes, are of the picture itself, EncSHA256 of what the server has.
+	Upload
+}
+
+// VoiceNote is a voice message that waits on WhatsApp's media server.
+type VoiceNote struct {
+	MIME    string `json:"mime"`
+	Seconds int    `json:"seconds"`
+	// Waveform is how loud it is, from its begin to its end: 64 values from 0 to 100.
+	Waveform []byte `json:"waveform,omitempty"`
+	Upload
+}
+
+// Upload is where something lies, encrypted, on WhatsApp's media server.
+type Upload struct {
+	URL  string `json:"url"`
+	Path string `json:"path"`
+	// Key opens it. SHA256 and Size, in bytes, are of the thing itself, EncSHA256 of what the server has.
 	Key       []byte `json:"key"`
 	SHA256    []byte `json:"sha256"`
 	EncSHA256 []byte `json:"enc_sha256"`

@@ -76,7 +76,7 @@ func TestThumbnail(t *testing.T) {
 
 func TestImageMessage(t *testing.T) {
 	t.Parallel()
-	p := chat.Part{Text: "a cat", Picture: &chat.Picture{MIME: "image/jpeg", Width: 3, Height: 4, Size: 5, Path: "/p", Key: []byte("k")}}
+	p := chat.Part{Text: "a cat", Picture: &chat.Picture{MIME: "image/jpeg", Width: 3, Height: 4, Upload: chat.Upload{Size: 5, Path: "/p", Key: []byte("k")}}}
 	m := imageMessage(p, &chat.Message{ID: "Q", Sender: "1@lid", Text: "!dalle a cat"}).GetImageMessage()
 	if m.GetCaption() != "a cat" || m.GetWidth() != 3 || m.GetHeight() != 4 || m.GetFileLength() != 5 || m.GetDirectPath() != "/p" || m.GetContextInfo().GetStanzaID() != "Q" {
 		t.Errorf("got %v", m)

@@ -1,9 +1,6 @@
 package whatsapp
 
 import (
-	"fmt"
-	"strings"
-
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -59,6 +56,7 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		Time:      info.Timestamp,
 		Text:      c.text,
 		Kind:      c.kind,
+		Media:     c.media,
 		Change:    change,
 		Group:     info.Chat.Server == types.GroupServer,
 		FromMe:    info.IsFromMe,
@@ -100,64 +98,68 @@ type content struct {
 	kind    chat.Kind
 	text    string
 	context *waE2E.ContextInfo
+	media   *chat.Media
+}
+
+func shown(kind chat.Kind, text string, context *waE2E.ContextInfo) content {
+	return content{kind: kind, text: text, context: context}
 }
 
 // contentOf reads a message that whatsmeow has unwrapped. It reports false for what is no
 // message to a person: reactions, protocol messages, poll votes, keys.
 func contentOf(msg *waE2E.Message) (content, bool) {
+	c, ok := textOf(msg)
+	if ok {
+		c.media = mediaOf(msg)
+	}
+	return c, ok
+}
+
+// textOf is contentOf without the media.
+func textOf(msg *waE2E.Message) (content, bool) {
 	switch {
 	case msg == nil:
 		return content{}, false
 	case msg.Conversation != nil:
-		return content{chat.Text, msg.GetConversation(), nil}, true
+		return shown(chat.Text, msg.GetConversation(), nil), true
 	case msg.ExtendedTextMessage != nil:
-		return content{chat.Text, msg.ExtendedTextMessage.GetText(), msg.ExtendedTextMessage.GetContextInfo()}, true
+		return shown(chat.Text, msg.ExtendedTextMessage.GetText(), msg.ExtendedTextMessage.GetContextInfo()), true
 	case msg.ImageMessage != nil:
-		return content{chat.Image, msg.ImageMessage.GetCaption(), msg.ImageMessage.GetContextInfo()}, true
+		return shown(chat.Image, msg.ImageMessage.GetCaption(), msg.ImageMessage.GetContextInfo()), true
 	case msg.AudioMessage != nil:
 		kind := chat.Audio
 		if msg.AudioMessage.GetPTT() {
 			kind = chat.Voice
 		}
-		return content{kind, "", msg.AudioMessage.GetContextInfo()}, true
+		return shown(kind, "", msg.AudioMessage.GetContextInfo()), true
 	case msg.VideoMessage != nil:
-		return content{chat.Video, msg.VideoMessage.GetCaption(), msg.VideoMessage.GetContextInfo()}, true
+		return shown(chat.Video, msg.VideoMessage.GetCaption(), msg.VideoMessage.GetContextInfo()), true
 	case msg.PtvMessage != nil:
-		return content{chat.Video, msg.PtvMessage.GetCaption(), msg.PtvMessage.GetContextInfo()}, true
+		return shown(chat.Video, msg.PtvMessage.GetCaption(), msg.PtvMessage.GetContextInfo()), true
 	case msg.DocumentMessage != nil:
-		text := msg.DocumentMessage.GetCaption()
-		if text == "" {
-			text = msg.DocumentMessage.GetFileName()
-		}
-		return content{chat.Document, text, msg.DocumentMessage.GetContextInfo()}, true
+		return shown(chat.Document, msg.DocumentMessage.GetCaption(), msg.DocumentMessage.GetContextInfo()), true
 	case msg.StickerMessage != nil:
-		return content{chat.Sticker, "", msg.StickerMessage.GetContextInfo()}, true
+		return shown(chat.Sticker, "", msg.StickerMessage.GetContextInfo()), true
 	case msg.LocationMessage != nil:
 		l := msg.LocationMessage
-		text := fmt.Sprintf("%.5f, %.5f %s %s", l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetName(), l.GetAddress())
-		return content{chat.Location, strings.TrimSpace(text), l.GetContextInfo()}, true
+		return shown(chat.Location, place(l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetName(), l.GetAddress(), l.GetComment(), l.GetURL()), l.GetContextInfo()), true
 	case msg.LiveLocationMessage != nil:
 		l := msg.LiveLocationMessage
-		text := fmt.Sprintf("%.5f, %.5f %s", l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetCaption())
-		return content{chat.Location, strings.TrimSpace(text), l.GetContextInfo()}, true
+		return shown(chat.Location, place(l.GetDegreesLatitude(), l.GetDegreesLongitude(), l.GetCaption()), l.GetContextInfo()), true
 	case msg.ContactMessage != nil:
-		return content{chat.Contact, msg.ContactMessage.GetDisplayName(), msg.ContactMessage.GetContextInfo()}, true
+		return shown(chat.Contact, cards(msg.ContactMessage), msg.ContactMessage.GetContextInfo()), true
 	case msg.ContactsArrayMessage != nil:
-		var names []string
-		for _, c := range msg.ContactsArrayMessage.GetContacts() {
-			names = append(names, c.GetDisplayName())
-		}
-		return content{chat.Contact, strings.Join(names, ", "), msg.ContactsArrayMessage.GetContextInfo()}, true
+		return shown(chat.Contact, cards(msg.ContactsArrayMessage.GetContacts()...), msg.ContactsArrayMessage.GetContextInfo()), true
 	case msg.ButtonsResponseMessage != nil:
-		return content{chat.Text, msg.ButtonsResponseMessage.GetSelectedDisplayText(), msg.ButtonsResponseMessage.GetContextInfo()}, true
+		return shown(chat.Text, msg.ButtonsResponseMessage.GetSelectedDisplayText(), msg.ButtonsResponseMessage.GetContextInfo()), true
 	case msg.ListResponseMessage != nil:
-		return content{chat.Text, msg.ListResponseMessage.GetTitle(), msg.ListResponseMessage.GetContextInfo()}, true
+		return shown(chat.Text, msg.ListResponseMessage.GetTitle(), msg.ListResponseMessage.GetContextInfo()), true
 	case msg.TemplateButtonReplyMessage != nil:
-		return content{chat.Text, msg.TemplateButtonReplyMessage.GetSelectedDisplayText(), msg.TemplateButtonReplyMessage.GetContextInfo()}, true
+		return shown(chat.Text, msg.TemplateButtonReplyMessage.GetSelectedDisplayText(), msg.TemplateButtonReplyMessage.GetContextInfo()), true
 	}
 	for _, poll := range []*waE2E.PollCreationMessage{msg.PollCreationMessage, msg.PollCreationMessageV2, msg.PollCreationMessageV3} {
 		if poll != nil {
-			return content{chat.Other, poll.GetName(), poll.GetContextInfo()}, true
+			return shown(chat.Other, poll.GetName(), poll.GetContextInfo()), true
 		}
 	}
 	return businessContent(msg)
@@ -184,7 +186,7 @@ func (c content) quoted(me self) *chat.Quoted {
 		q.FromBot = me.is(j.ToNonAD()) && me.sentByUs != nil && me.sentByUs(q.ID)
 	}
 	if inner, ok := quotedContent(c.context.GetQuotedMessage()); ok {
-		q.Kind, q.Text = inner.kind, inner.text
+		q.Kind, q.Text, q.Media = inner.kind, inner.text, inner.media
 	}
 	return q
 }

@@ -87,12 +87,18 @@ func TestMessageFrom(t *testing.T) {
 			&waE2E.Message{DeviceSentMessage: &waE2E.DeviceSentMessage{DestinationJID: proto.String(aliceLID.String()), Message: text("hi")}}), alice(own)},
 		"disappearing": {event(fromAlice, &waE2E.Message{EphemeralMessage: &waE2E.FutureProofMessage{Message: text("hi")}}), alice(nil)},
 		"view once": {event(fromAlice, &waE2E.Message{ViewOnceMessageV2: &waE2E.FutureProofMessage{Message: &waE2E.Message{ImageMessage: &waE2E.ImageMessage{Caption: proto.String("hi")}}}}),
-			alice(func(m *chat.Message) { m.Kind = chat.Image })},
-		"voice note": {event(fromAlice, &waE2E.Message{AudioMessage: &waE2E.AudioMessage{PTT: proto.Bool(true)}}), alice(func(m *chat.Message) { m.Kind, m.Text = chat.Voice, "" })},
+			alice(func(m *chat.Message) { m.Kind, m.Media = chat.Image, &chat.Media{} })},
+		"voice note": {event(fromAlice, &waE2E.Message{AudioMessage: &waE2E.AudioMessage{
+			PTT: proto.Bool(true), Seconds: proto.Uint32(5), Mimetype: proto.String("audio/ogg; codecs=opus"), FileLength: proto.Uint64(99),
+			DirectPath: proto.String("/v/1?x"), MediaKey: []byte("key"), FileSHA256: []byte("hash"), FileEncSHA256: []byte("enc"),
+		}}), alice(func(m *chat.Message) {
+			m.Kind, m.Text = chat.Voice, ""
+			m.Media = &chat.Media{MIME: "audio/ogg; codecs=opus", Size: 99, Seconds: 5, Path: "/v/1?x", Key: []byte("key"), SHA256: []byte("hash"), EncSHA256: []byte("enc")}
+		})},
 		"document without caption": {event(fromAlice, &waE2E.Message{DocumentMessage: &waE2E.DocumentMessage{FileName: proto.String("a.pdf")}}),
-			alice(func(m *chat.Message) { m.Kind, m.Text = chat.Document, "a.pdf" })},
+			alice(func(m *chat.Message) { m.Kind, m.Text, m.Media = chat.Document, "", &chat.Media{Name: "a.pdf"} })},
 		"location": {event(fromAlice, &waE2E.Message{LocationMessage: &waE2E.LocationMessage{DegreesLatitude: proto.Float64(52.5), DegreesLongitude: proto.Float64(13.4), Name: proto.String("Berlin")}}),
-			alice(func(m *chat.Message) { m.Kind, m.Text = chat.Location, "52.50000, 13.40000 Berlin" })},
+			alice(func(m *chat.Message) { m.Kind, m.Text = chat.Location, "52.50000, 13.40000, Berlin" })},
 		"mention by LID":    {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{ownLID.String()}})), alice(func(m *chat.Message) { m.Mentioned = true })},
 		"mention by number": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), ownPN.String()}})), alice(func(m *chat.Message) { m.Mentioned = true })},
 		"mention of others": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), "not a jid@@"}})), alice(nil)},
@@ -218,6 +224,9 @@ func FuzzMessageFrom(f *testing.F) {
 	for _, m := range []*waE2E.Message{
 		text("hi"),
 		{EphemeralMessage: &waE2E.FutureProofMessage{Message: text("x")}},
+		{ContactMessage: &waE2E.ContactMessage{DisplayName: proto.String("Bob"), Vcard: proto.String(bobsCard)}},
+		{DocumentMessage: &waE2E.DocumentMessage{FileName: proto.String("a.pdf")}},
+		{LocationMessage: &waE2E.LocationMessage{DegreesLatitude: proto.Float64(1)}},
 		{ExtendedTextMessage: &waE2E.ExtendedTextMessage{ContextInfo: &waE2E.ContextInfo{StanzaID: proto.String("A"), MentionedJID: []string{"@"}, QuotedMessage: text("q")}}},
 	} {
 		raw, err := proto.Marshal(m)

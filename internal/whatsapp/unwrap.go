@@ -51,37 +51,37 @@ func businessContent(msg *waE2E.Message) (content, bool) {
 	switch {
 	case msg.ButtonsMessage != nil:
 		m := msg.ButtonsMessage
-		return content{chat.Text, join(m.GetText(), m.GetContentText(), m.GetFooterText()), m.GetContextInfo()}, true
+		return shown(chat.Text, join(m.GetText(), m.GetContentText(), m.GetFooterText()), m.GetContextInfo()), true
 	case msg.ListMessage != nil:
 		m := msg.ListMessage
-		return content{chat.Text, join(m.GetTitle(), m.GetDescription(), m.GetFooterText()), m.GetContextInfo()}, true
+		return shown(chat.Text, join(m.GetTitle(), m.GetDescription(), m.GetFooterText()), m.GetContextInfo()), true
 	case msg.TemplateMessage != nil:
 		m := msg.TemplateMessage
 		h := m.GetHydratedTemplate()
 		if h == nil {
 			h = m.GetHydratedFourRowTemplate()
 		}
-		return content{chat.Text, join(h.GetHydratedTitleText(), h.GetHydratedContentText(), h.GetHydratedFooterText()), m.GetContextInfo()}, true
+		return shown(chat.Text, join(h.GetHydratedTitleText(), h.GetHydratedContentText(), h.GetHydratedFooterText()), m.GetContextInfo()), true
 	case msg.InteractiveMessage != nil:
 		m := msg.InteractiveMessage
-		return content{chat.Text, join(m.GetHeader().GetTitle(), m.GetBody().GetText(), m.GetFooter().GetText()), m.GetContextInfo()}, true
+		return shown(chat.Text, join(m.GetHeader().GetTitle(), m.GetBody().GetText(), m.GetFooter().GetText()), m.GetContextInfo()), true
 	case msg.InteractiveResponseMessage != nil:
 		m := msg.InteractiveResponseMessage
-		return content{chat.Text, m.GetBody().GetText(), m.GetContextInfo()}, true
+		return shown(chat.Text, m.GetBody().GetText(), m.GetContextInfo()), true
 	case msg.HighlyStructuredMessage != nil:
 		return businessContent(&waE2E.Message{TemplateMessage: msg.HighlyStructuredMessage.GetHydratedHsm()})
 	case msg.GroupInviteMessage != nil:
 		m := msg.GroupInviteMessage
-		return content{chat.Other, join(m.GetGroupName(), m.GetCaption()), m.GetContextInfo()}, true
+		return shown(chat.Other, join(m.GetGroupName(), m.GetCaption()), m.GetContextInfo()), true
 	case msg.EventMessage != nil:
 		m := msg.EventMessage
-		return content{chat.Other, join(m.GetName(), m.GetDescription()), m.GetContextInfo()}, true
+		return shown(chat.Other, join(m.GetName(), m.GetDescription()), m.GetContextInfo()), true
 	case msg.ProductMessage != nil:
 		m := msg.ProductMessage
-		return content{chat.Other, join(m.GetProduct().GetTitle(), m.GetProduct().GetDescription(), m.GetBody()), m.GetContextInfo()}, true
+		return shown(chat.Other, join(m.GetProduct().GetTitle(), m.GetProduct().GetDescription(), m.GetBody()), m.GetContextInfo()), true
 	case msg.OrderMessage != nil:
 		m := msg.OrderMessage
-		return content{chat.Other, join(m.GetOrderTitle(), m.GetMessage()), m.GetContextInfo()}, true
+		return shown(chat.Other, join(m.GetOrderTitle(), m.GetMessage()), m.GetContextInfo()), true
 	}
 	return content{}, false
 }
