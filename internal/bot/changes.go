@@ -68,6 +68,7 @@ func changes(m, old chat.Message) bool {
 func apply(m chat.Message, old *chat.Message) {
 	if m.Change.Revoke {
 		old.Revoked, old.Text, old.Kind, old.Quoted, old.Name, old.Mentioned = true, "", chat.Text, nil, "", false
+		old.Media, old.Read = nil, ""
 	} else if !old.Revoked {
 		old.Text, old.Mentioned = m.Text, m.Mentioned
 	}
@@ -170,8 +171,7 @@ func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.
 		now = d.done
 	}
 	var all []chat.Part
-	pictured := func(p chat.Part) bool { return p.Picture != nil }
-	if slices.ContainsFunc(x.Reply.Parts, pictured) || slices.ContainsFunc(now, pictured) {
+	if slices.ContainsFunc(x.Reply.Parts, chat.Part.Media) || slices.ContainsFunc(now, chat.Part.Media) {
 		// An edit changes the text of a message only.
 		for _, old := range x.Reply.Parts {
 			all = append(all, chat.Part{ID: b.WA.NewID(), Revokes: old.ID})
@@ -215,7 +215,7 @@ func (b *Bot) amended(ctx context.Context, t *chat.Turn) error {
 		} else if err != nil && !errors.Is(err, inbox.ErrUnknown) {
 			return err
 		}
-		m.Text, m.Quoted = "", nil
+		m.Text, m.Quoted, m.Media = "", nil, nil
 		markers = append(markers, m)
 	}
 	if len(markers) == 0 {

@@ -64,6 +64,11 @@ func hear(all []chat.Message, m chat.Message) []chat.Message {
 	if r := []rune(m.Text); len(r) > longestHeard {
 		m.Text = string(r[:longestHeard]) + "…"
 	}
+	m.Media = nil // nobody opens it
+	if m.Quoted != nil && m.Quoted.Media != nil {
+		quoted := *m.Quoted
+		quoted.Media, m.Quoted = nil, &quoted
+	}
 	switch {
 	case m.Change == nil && i < 0:
 		all = append(all, m)

@@ -44,6 +44,10 @@ func TestHear(t *testing.T) {
 			}
 		})
 	}
+	carries := chat.Message{ID: "a", Media: &chat.Media{}, Quoted: &chat.Quoted{Media: &chat.Media{}}}
+	if got := hear(nil, carries)[0]; got.Media != nil || got.Quoted.Media != nil || carries.Quoted.Media == nil {
+		t.Errorf("what is heard keeps what it takes to open media: %+v", got)
+	}
 	var all []chat.Message
 	for i := range 2 * mostHeard {
 		all = hear(all, says("al", fmt.Sprint(i), strings.Repeat("x", 3*longestHeard)))

@@ -40,7 +40,7 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but PairPhone, HTTP, Count and Version are required.
+// Options are what a Client needs. All but PairPhone, HTTP, TempDir, Count and Version are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
@@ -54,6 +54,8 @@ type Options struct {
 	PairPhone string
 	// HTTP dials WhatsApp, nil for whatsmeow's own clients, which follow HTTPS_PROXY.
 	HTTP *http.Client
+	// TempDir is where media lie while they are fetched, the system's own place if empty.
+	TempDir string
 	// Count, if set, is told of each event. It must not block.
 	Count func(Event)
 	// Version names this build: another one may connect again where WhatsApp refused this as outdated.
@@ -81,6 +83,8 @@ type Client struct {
 	strikes  map[string]int // failures of a message that are its own, by message ID
 	// awaited are the messages that did not decrypt and were asked for again, by ID, since when.
 	awaited map[string]time.Time
+	// reuploads are those who wait for the phone to upload media again, by message ID.
+	reuploads map[string][]chan *events.MediaRetry
 }
 
 // New returns a client that does nothing until Run.
@@ -94,6 +98,8 @@ func New(o Options) *Client {
 		replaced: make(chan struct{}, 1),
 		strikes:  map[string]int{},
 		awaited:  map[string]time.Time{},
+
+		reuploads: map[string][]chan *events.MediaRetry{},
 	}
 }
 

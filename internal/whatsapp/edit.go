@@ -8,7 +8,7 @@ import (
 	"wabot/internal/chat"
 )
 
-// partMessage builds what is sent for a part: a text, a picture, or an edit or a revoke of an earlier one of ours.
+// partMessage builds what is sent for a part: a text, a picture, a voice message, or an edit or a revoke of an earlier one of ours.
 func partMessage(wm *whatsmeow.Client, to types.JID, p chat.Part, quote *chat.Message) *waE2E.Message {
 	switch {
 	case p.Edits != "":
@@ -17,6 +17,8 @@ func partMessage(wm *whatsmeow.Client, to types.JID, p chat.Part, quote *chat.Me
 		return wm.BuildRevoke(to, types.EmptyJID, p.Revokes)
 	case p.Picture != nil:
 		return imageMessage(p, quote)
+	case p.Voice != nil:
+		return voiceMessage(p, quote)
 	}
 	return textMessage(p.Text, p.Mentions, quote)
 }

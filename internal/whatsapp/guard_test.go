@@ -28,6 +28,12 @@ func newClient(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, 
 // newClientOn is newClient with something around the store's devices.
 func newClientOn(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, around func(whatsapp.Devices) whatsapp.Devices, receive func(c *whatsapp.Client, m chat.Message) error) *whatsapp.Client {
 	t.Helper()
+	return newClientWith(t, s, owner, func(o *whatsapp.Options) { o.Devices = around(o.Devices) }, receive)
+}
+
+// newClientWith is newClient with other options.
+func newClientWith(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, change func(*whatsapp.Options), receive func(c *whatsapp.Client, m chat.Message) error) *whatsapp.Client {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	store, err := sqlitestore.Open(t.Context(), t.TempDir(), log)
 	if err != nil {
@@ -36,8 +42,8 @@ func newClientOn(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone
 	t.Cleanup(func() { store.Close() })
 	codes := make(chan string, 1)
 	var c *whatsapp.Client
-	c = whatsapp.New(whatsapp.Options{
-		Devices: around(store.Devices()),
+	o := whatsapp.Options{
+		Devices: store.Devices(),
 		Notes:   store,
 		Receive: func(_ context.Context, m chat.Message) error { return receive(c, m) },
 		Show: func(st whatsapp.State) {
@@ -50,7 +56,9 @@ func newClientOn(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone
 		},
 		HTTP: s.HTTPClient(),
 		Log:  log,
-	})
+	}
+	change(&o)
+	c = whatsapp.New(o)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()

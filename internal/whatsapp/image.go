@@ -49,16 +49,36 @@ func (c *Client) Upload(ctx context.Context, picture []byte) (*chat.Picture, err
 	}
 	size := img.Bounds().Size()
 	out := &chat.Picture{MIME: "image/jpeg", Width: size.X, Height: size.Y, Thumbnail: thumb(img)}
+	if out.Upload, err = c.upload(ctx, wm, jpegData, whatsmeow.MediaImage); err != nil {
+		return nil, fmt.Errorf("upload picture: %w", err)
+	}
+	return out, nil
+}
+
+// UploadVoice puts a voice message, Opus in Ogg, on WhatsApp's media server, from where Send of a part that has it plays it.
+func (c *Client) UploadVoice(ctx context.Context, sound []byte, seconds int, waveform []byte) (*chat.VoiceNote, error) {
+	wm, _ := c.client()
+	if wm == nil || !wm.IsLoggedIn() {
+		return nil, ErrOffline
+	}
+	got, err := c.upload(ctx, wm, sound, whatsmeow.MediaAudio)
+	if err != nil {
+		return nil, fmt.Errorf("upload voice message: %w", err)
+	}
+	return &chat.VoiceNote{MIME: "audio/ogg; codecs=opus", Seconds: seconds, Waveform: waveform, Upload: got}, nil
+}
+
+// upload encrypts and uploads, in a few tries.
+func (c *Client) upload(ctx context.Context, wm *whatsmeow.Client, data []byte, kind whatsmeow.MediaType) (chat.Upload, error) {
 	for try := 1; ; try++ {
-		got, err := wm.Upload(ctx, jpegData, whatsmeow.MediaImage)
+		got, err := wm.Upload(ctx, data, kind)
 		if err == nil {
-			out.URL, out.Path, out.Key, out.SHA256, out.EncSHA256, out.Size = got.URL, got.DirectPath, got.MediaKey, got.FileSHA256, got.FileEncSHA256, got.FileLength
-			return out, nil
+			return chat.Upload{URL: got.URL, Path: got.DirectPath, Key: got.MediaKey, SHA256: got.FileSHA256, EncSHA256: got.FileEncSHA256, Size: got.FileLength}, nil
 		}
 		if try == uploads || ctx.Err() != nil {
-			return nil, fmt.Errorf("upload picture: %s: %w", mask.Text(err.Error()), errSend)
+			return chat.Upload{}, fmt.Errorf("%s: %w", mask.Text(err.Error()), errSend)
 		}
-		c.Log.Warn("a picture was not taken by WhatsApp's media server; trying again", "try", try, "err", mask.Text(err.Error()))
+		c.Log.Warn("an upload was not taken by WhatsApp's media server; trying again", "try", try, "err", mask.Text(err.Error()))
 	}
 }
 
@@ -112,4 +132,17 @@ func imageMessage(p chat.Part, quote *chat.Message) *waE2E.Message {
 		m.ContextInfo = quoting(quote)
 	}
 	return &waE2E.Message{ImageMessage: m}
+}
+
+// voiceMessage builds a voice message, quoting a message or not.
+func voiceMessage(p chat.Part, quote *chat.Message) *waE2E.Message {
+	v := p.Voice
+	m := &waE2E.AudioMessage{
+		Mimetype: proto.String(v.MIME), Seconds: proto.Uint32(uint32(v.Seconds)), Waveform: v.Waveform, PTT: proto.Bool(true),
+		URL: proto.String(v.URL), DirectPath: proto.String(v.Path), MediaKey: v.Key, FileSHA256: v.SHA256, FileEncSHA256: v.EncSHA256, FileLength: proto.Uint64(v.Size),
+	}
+	if quote != nil {
+		m.ContextInfo = quoting(quote)
+	}
+	return &waE2E.Message{AudioMessage: m}
 }

@@ -85,3 +85,15 @@ func TestImageMessage(t *testing.T) {
 		t.Errorf("got %v", m)
 	}
 }
+
+func TestVoiceMessage(t *testing.T) {
+	t.Parallel()
+	p := chat.Part{Text: "hello", Voice: &chat.VoiceNote{MIME: "audio/ogg; codecs=opus", Seconds: 7, Waveform: []byte{1, 2}, Upload: chat.Upload{Size: 5, Path: "/p", Key: []byte("k")}}}
+	m := voiceMessage(p, &chat.Message{ID: "Q", Sender: "1@lid"}).GetAudioMessage()
+	if !m.GetPTT() || m.GetSeconds() != 7 || len(m.GetWaveform()) != 2 || m.GetFileLength() != 5 || m.GetDirectPath() != "/p" || m.GetContextInfo().GetStanzaID() != "Q" {
+		t.Errorf("got %v", m)
+	}
+	if m := voiceMessage(p, nil).GetAudioMessage(); m.ContextInfo != nil {
+		t.Errorf("got %v", m)
+	}
+}

@@ -67,6 +67,8 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 			l.phoneSeen(ctx, evt.Timestamp)
 		}
 		l.Log.Debug("receipt", "type", string(evt.Type), "chat", mask.JID(evt.Chat.String()), "ids", evt.MessageIDs)
+	case *events.MediaRetry:
+		l.reuploaded(evt)
 	case *events.UndecryptableMessage:
 		if evt.IsUnavailable {
 			l.count(Unavailable)

@@ -68,6 +68,7 @@ func (c *Client) Run(ctx context.Context) error {
 		return err
 	}
 	c.set(func(s *State) { s.PhoneSeen = seen })
+	c.removeLeftovers()
 	c.refreshVersion(ctx, 24*time.Hour)
 	for round := 1; ; round++ {
 		d, err := c.device(ctx)

@@ -43,6 +43,8 @@ type Media struct {
 	Name string
 	// Seconds is how long a recording lasts.
 	Seconds int
+	// Claim is the size that the message says it has, where that is not the true one.
+	Claim uint64
 }
 
 // Location is a place, in degrees.
@@ -192,7 +194,7 @@ func show(msg *waE2E.Message) (r Received, ok bool) {
 		r.Kind, r.Text, r.Mime, r.Seconds, context = "video", m.GetCaption(), m.GetMimetype(), int(m.GetSeconds()), m.ContextInfo
 	case msg.AudioMessage != nil:
 		m := msg.AudioMessage
-		r.Kind, r.Mime, r.Seconds, r.Voice, context = "audio", m.GetMimetype(), int(m.GetSeconds()), m.GetPTT(), m.ContextInfo
+		r.Kind, r.Mime, r.Seconds, r.Voice, r.Waveform, context = "audio", m.GetMimetype(), int(m.GetSeconds()), m.GetPTT(), m.GetWaveform(), m.ContextInfo
 		if r.Voice {
 			r.Kind = "voice"
 		}

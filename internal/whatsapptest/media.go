@@ -2,6 +2,7 @@ package whatsapptest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -24,6 +25,9 @@ func (s *Server) uploadMedia(kind string, body []byte) (directPath, url string) 
 	name := base64.RawURLEncoding.EncodeToString(sum[:])
 	path := "/v/" + kind + "/" + name + ".enc"
 	s.mu.Lock()
+	for s.mediaGone[path] != 0 {
+		path += "2" // it has been here before
+	}
 	s.media[path] = bytes.Clone(body)
 	s.mu.Unlock()
 	directPath = path + "?ccb=11-4&oh=" + name[:16]
@@ -40,6 +44,17 @@ func (s *Server) downloadMedia(directPath string) ([]byte, error) {
 		return nil, fmt.Errorf("download %s: not found", directPath)
 	}
 	return body, nil
+}
+
+// ForgetMedia deletes every file from the media host, as a real one does after some weeks. Downloads of them are answered with
+// status, 404 or 410.
+func (s *Server) ForgetMedia(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for path := range s.media {
+		s.mediaGone[path] = status
+	}
+	clear(s.media)
 }
 
 // serveUpload takes a client's upload; the token in its path is the file's hash.
@@ -71,7 +86,10 @@ func (s *Server) serveDownload(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := s.downloadMedia(r.URL.Path)
 	if err != nil {
-		http.Error(w, "not found", http.StatusNotFound)
+		s.mu.Lock()
+		status := s.mediaGone[r.URL.Path]
+		s.mu.Unlock()
+		http.Error(w, "not found", cmp.Or(status, http.StatusNotFound))
 		return
 	}
 	sum := sha256.Sum256(body)

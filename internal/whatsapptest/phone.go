@@ -126,6 +126,8 @@ type Received struct {
 	FileName string
 	Voice    bool
 	Seconds  int
+	// Waveform is what is drawn of a voice message.
+	Waveform []byte
 	Location *Location
 	Contact  *Contact
 

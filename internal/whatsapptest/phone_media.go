@@ -9,8 +9,12 @@ import (
 	"errors"
 	"fmt"
 
+	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/proto/waMmsRetry"
+	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/util/cbcutil"
+	"go.mau.fi/whatsmeow/util/gcmutil"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -51,6 +55,12 @@ func mediaMAC(macKey, iv, ciphertext []byte) []byte {
 func sealMedia(data []byte, kind mediaKind) (body []byte, f file, err error) {
 	f.key = make([]byte, 32)
 	rand.Read(f.key)
+	return sealMediaWith(f.key, data, kind)
+}
+
+// sealMediaWith is sealMedia under a key that there is.
+func sealMediaWith(key, data []byte, kind mediaKind) (body []byte, f file, err error) {
+	f.key = key
 	iv, cipherKey, macKey, err := mediaKeys(f.key, kind)
 	if err != nil {
 		return nil, file{}, err
@@ -92,6 +102,77 @@ func openMedia(body []byte, f file, kind mediaKind) ([]byte, error) {
 		return nil, fmt.Errorf("open media: %d bytes, not the %d announced", len(data), f.length)
 	}
 	return data, nil
+}
+
+// ForgetMedia deletes the phone's own copies of all files, as people do to have room.
+func (p *Phone) ForgetMedia() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.messages {
+		r.Media = nil
+	}
+}
+
+// uploadAgain answers a companion that could not download a file: it uploads the phone's own copy, or says that there is none. The
+// request is readable for those who have the file's key, and so is the answer.
+func (p *Phone) uploadAgain(n waBinary.Node, companion types.JID) error {
+	rmr := n.GetChildByTag("rmr")
+	chat := p.canonical(address(rmr, "jid"))
+	ref := messageRef{chat, chat, text(n, "id")}
+	switch {
+	case text(rmr, "from_me") == "true":
+		ref.author = p.LID()
+	case chat.Server == types.GroupServer:
+		ref.author = p.canonical(address(rmr, "participant"))
+	}
+	p.mu.Lock()
+	var data []byte
+	var content *waE2E.Message
+	if r := p.index[ref]; r != nil {
+		data, content = r.Media, r.content
+	}
+	p.mu.Unlock()
+	from := p.address(p.LID())
+	answer := func(child waBinary.Node) {
+		p.server.mu.Lock()
+		defer p.server.mu.Unlock()
+		if d := p.person.account.devices[companion.Device]; d != nil {
+			p.server.notify(d, waBinary.Attrs{"type": "mediaretry", "from": from, "id": ref.id}, rmr, child)
+		}
+	}
+	if data == nil {
+		answer(waBinary.Node{Tag: "error", Attrs: waBinary.Attrs{"code": 2}})
+		return nil
+	}
+	f, kind, _ := fileOf(content)
+	key, err := hkdf.Key(sha256.New, f.key, nil, "WhatsApp Media Retry Notification", 32)
+	if err != nil {
+		return fmt.Errorf("derive the key of the request: %w", err)
+	}
+	encrypt := n.GetChildByTag("encrypt")
+	asked, err := gcmutil.Decrypt(key, childBytes(encrypt, "enc_iv"), childBytes(encrypt, "enc_p"), []byte(ref.id))
+	if err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	var receipt waMmsRetry.ServerErrorReceipt
+	if err := proto.Unmarshal(asked, &receipt); err != nil || receipt.GetStanzaID() != ref.id {
+		return fmt.Errorf("the request is for message %q: %w", receipt.GetStanzaID(), err)
+	}
+	body, _, err := sealMediaWith(f.key, data, kind)
+	if err != nil {
+		return err
+	}
+	path, _ := p.server.uploadMedia(kind.host, body)
+	iv := make([]byte, 12)
+	rand.Read(iv)
+	sealed, err := gcmutil.Encrypt(key, iv, encoded(&waMmsRetry.MediaRetryNotification{
+		StanzaID: &ref.id, DirectPath: &path, Result: waMmsRetry.MediaRetryNotification_SUCCESS.Enum(),
+	}), []byte(ref.id))
+	if err != nil {
+		return fmt.Errorf("encrypt the answer: %w", err)
+	}
+	answer(waBinary.Node{Tag: "encrypt", Content: []waBinary.Node{{Tag: "enc_p", Content: sealed}, {Tag: "enc_iv", Content: iv}}})
+	return nil
 }
 
 // attach writes where the file is into the media part of msg.

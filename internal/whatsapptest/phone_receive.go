@@ -559,6 +559,13 @@ func (p *Phone) onReceipt(l *link, n waBinary.Node) {
 		by = address(n, "participant")
 	}
 	kind := text(n, "type")
+	if kind == "server-error" {
+		if err := p.uploadAgain(n, by); err != nil {
+			p.fail("upload again what %s could not download: %v", by, err)
+		}
+		l.submit(reply("ack", n, waBinary.Attrs{"class": "receipt", "type": kind}))
+		return
+	}
 	ids := []types.MessageID{text(n, "id")}
 	list := n.GetChildByTag("list")
 	for _, item := range list.GetChildren() {

@@ -44,6 +44,9 @@ func (p *Phone) Send(ctx context.Context, to types.JID, d Draft) (types.MessageI
 			return "", fmt.Errorf("send: %w", err)
 		}
 		f.path, f.url = p.server.uploadMedia(kind.host, body)
+		if media.Claim != 0 {
+			f.length = media.Claim
+		}
 		f.attach(msg)
 	}
 	msg = d.wrap(msg)

@@ -291,7 +291,7 @@ func (s *Server) routeGroup(d *device, to types.JID, n waBinary.Node) (phash str
 // and goes on to those who should see it.
 func (s *Server) receipt(l *link, n waBinary.Node) {
 	d, to, kind := l.device, address(n, "to"), text(n, "type")
-	if kind != "retry" {
+	if kind != "retry" && kind != "server-error" {
 		s.settle(d, "message", text(n, "id"), n)
 		list := n.GetChildByTag("list")
 		for _, item := range list.GetChildren() {

@@ -13,7 +13,7 @@
 // What real WhatsApp has and this server leaves out: calls, channels, communities, status,
 // passkeys, business profiles, payments, spam limits, rate limits, blocking (the list is kept,
 // but nothing is held back), profile pictures, hosted accounts, and any clock of its own: pairing refs never
-// run out, media never expires. Privacy tokens are passed on but not demanded.
+// run out, media expire by ForgetMedia alone. Privacy tokens are passed on but not demanded.
 package whatsapptest
 
 import (
@@ -100,6 +100,7 @@ type Server struct {
 	unknown       []string
 	groups        map[types.JID]*group
 	media         map[string][]byte
+	mediaGone     map[string]int // the status for what ForgetMedia has deleted
 	faults        faults
 	counterFaults []string
 	phones        phonebook
@@ -154,6 +155,7 @@ func (s *Server) listen() error {
 	s.links = map[*link]struct{}{}
 	s.groups = map[types.JID]*group{}
 	s.media = map[string][]byte{}
+	s.mediaGone = map[string]int{}
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext:     s.dial,
 		TLSClientConfig: &tls.Config{RootCAs: authority().pool, MinVersion: tls.VersionTLS12},
