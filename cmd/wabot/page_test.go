@@ -192,7 +192,46 @@ func TestPageOnPortInUse(t *testing.T) {
 	do(w.stop())
 }
 
-// wabot healthcheck succeeds while wabot runs at HTTP_ADDR, and fails where it does not.
+// wabot relay shows the page of the wabot behind it, with no settings but HTTP_ADDR and those of the log, and outlives it.
+func TestRelay(t *testing.T) {
+	t.Parallel()
+	ctx := withPatience(t)
+	w, do := newStory(t)
+	do(w.start())
+	url, err := w.page(ctx)
+	do(err)
+	do(w.says(ctx, `Linked devices > Link a device`))
+	bot := w.bot
+	relay := &process{cmd: exec.Command(w.binary, "relay", strings.Trim(strings.TrimPrefix(url, "http://"), "/")), output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
+	relay.cmd.Dir, relay.cmd.Env = w.dir, []string{"HTTP_ADDR=127.0.0.1:0", "LOG_FORMAT=text", "HTTP_PROXY=http://127.0.0.1:1"}
+	relay.cmd.Stdout, relay.cmd.Stderr = &relay.output, &relay.output
+	do(relay.cmd.Start())
+	go func() {
+		defer close(relay.exited)
+		relay.cmd.Wait()
+	}()
+	w.bot, w.bots = relay, append(w.bots, relay)
+	shows := func(path string, code int, text string) {
+		t.Helper()
+		if got, body, err := w.ask(ctx, path, ""); err != nil || got != code || !strings.Contains(body, text) {
+			t.Errorf("%s: %d %v, want %d and %q:\n%s", path, got, err, code, text, body)
+		}
+	}
+	shows("/", 200, "<svg")
+	shows("/readyz", 503, `"not_paired"`)
+	do(bot.stop())
+	shows("/", 502, "No wabot answers")
+	shows("/healthz", 200, "ok")
+	do(w.stop())
+	if out, code := w.wabot(ctx, "", "relay"); code != 2 || !strings.Contains(out, "wabot relay HOST:PORT") {
+		t.Errorf("without an address: %d %s", code, out)
+	}
+	if out, code := w.wabot(ctx, "", "relay", "app"); code != 2 || !strings.Contains(out, "app is not HOST:PORT") {
+		t.Errorf("without a port: %d %s", code, out)
+	}
+}
+
+// wabot healthcheck succeeds while wabot runs at HTTP_ADDR, and fails where it does not; no other setting concerns it.
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
 	ctx := withPatience(t)
@@ -202,7 +241,7 @@ func TestHealthcheck(t *testing.T) {
 	do(err)
 	check := func(addr string) (string, int) {
 		cmd := exec.CommandContext(ctx, w.binary, "healthcheck")
-		cmd.Env = []string{"OPENAI_API_KEY=sk-1", "HTTP_ADDR=" + addr, "HTTP_PROXY=http://127.0.0.1:1"}
+		cmd.Env = []string{"HISTORY=many", "HTTP_ADDR=" + addr, "HTTP_PROXY=http://127.0.0.1:1"}
 		cmd.Dir = w.dir
 		out, _ := cmd.CombinedOutput()
 		return string(out), cmd.ProcessState.ExitCode()

@@ -61,6 +61,7 @@ func commands() []command {
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
 		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
+		{"relay", "serve at HTTP_ADDR the page of whichever wabot leads behind HOST:PORT; docker-compose.yml does", relay},
 		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", session},
 		{"logout", "unlink the device from WhatsApp and delete its keys; asks first", logout},
 		{"version", "print the version", printVersion},

@@ -14,16 +14,16 @@ import (
 )
 
 // healthcheck asks the page of the running wabot whether it lives, for containers without a
-// shell. It reads the same settings. The error says that it does not.
+// shell. It reads the same HTTP_ADDR. The error says that it does not.
 func healthcheck(ctx context.Context, p Process, args []string) error {
 	if err := noArguments(args); err != nil {
 		return err
 	}
-	cfg, _, err := config.Load(p.Getenv, p.Dotenv)
+	page, _, err := config.LoadPage(p.Getenv, p.Dotenv)
 	if err != nil {
 		return &configError{err}
 	}
-	addr, err := reachable(cfg.HTTP.Addr)
+	addr, err := reachable(page.Addr)
 	if err != nil {
 		return err
 	}

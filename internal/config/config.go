@@ -6,6 +6,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -163,17 +164,51 @@ const (
 // values work but are unwise.
 // The error joins every problem found, as Read's does.
 func Load(getenv func(string) string, path string) (Config, []string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Config{}, nil, fmt.Errorf("read settings: %w", err)
-	}
-	file, err := parseFile(string(text))
+	file, err := readFile(path)
 	if err != nil {
-		return Config{}, nil, fmt.Errorf("%s:%w", path, err)
+		return Config{}, nil, err
 	}
 	env := layered(getenv, file)
 	c, keys, err := readAll(env)
 	return c, slices.Concat(unknown(path, file, keys), unwise(env), c.idle(env)), err
+}
+
+// LoadPage reads where the page is and how to log, as Load does, for who only asks the page or passes it on: what
+// is wrong with the other settings is not their concern.
+func LoadPage(getenv func(string) string, path string) (HTTP, Log, error) {
+	file, err := readFile(path)
+	if err != nil {
+		return HTTP{}, Log{}, err
+	}
+	env := layered(getenv, file)
+	var c Config
+	var problems []error
+	for o := range all() {
+		if !slices.Contains([]string{"HTTP_ADDR", "LOG_LEVEL", "LOG_FORMAT", "DEBUG"}, o.name) {
+			continue
+		}
+		_, value, err := o.lookup(env)
+		if err == nil {
+			err = o.read(&c, cmp.Or(value, o.def))
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", o.name, err))
+		}
+	}
+	return c.HTTP, c.Log, errors.Join(problems...)
+}
+
+// readFile reads the .env file at path, which may be missing.
+func readFile(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	file, err := parseFile(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w", path, err)
+	}
+	return file, nil
 }
 
 // unwise warns of values that work.

@@ -421,3 +421,18 @@ func TestBrokenLineOfALargeFile(t *testing.T) {
 		t.Errorf("got %v, want line 15001", err)
 	}
 }
+
+// Who asks the page is told what is wrong with its address, and of nothing else.
+func TestLoadPage(t *testing.T) {
+	t.Parallel()
+	page, log, err := LoadPage(with("HISTORY=many", "LOG_FORMAT=text").get, write(t, ".env", "HTTP_ADDR=127.0.0.1:3456\nLOG_FORMAT=json\nDEBUG=True\n"))
+	if err != nil || page.Addr != "127.0.0.1:3456" || log.Format != LogText || log.Level != slog.LevelDebug {
+		t.Errorf("got %+v %+v, %v", page, log, err)
+	}
+	if page, _, err := LoadPage(with().get, filepath.Join(t.TempDir(), ".env")); err != nil || page.Addr != "127.0.0.1:3000" {
+		t.Errorf("by default: %+v, %v", page, err)
+	}
+	if _, _, err := LoadPage(with("HTTP_ADDR=here").get, filepath.Join(t.TempDir(), ".env")); err == nil || !strings.HasPrefix(err.Error(), "HTTP_ADDR: ") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -416,7 +416,7 @@ var sections = []section{
 		},
 		{
 			name: "HTTP_PORT", def: "3000",
-			means: "For docker-compose.yml alone: the port of this machine at which the page is published, on 127.0.0.1. For docker-compose up --scale app=2, one for each: 3000-3001.",
+			means: "For docker-compose.yml alone: the port of this machine at which the page is published, on 127.0.0.1.",
 			read:  func(*Config, string) error { return nil },
 		},
 	}},

@@ -76,6 +76,7 @@ const (
 	NotOnline  Code = "not_connected"
 	LinkEnded  Code = "link_ended"
 	NotStarted Code = "starting"
+	NotRunning Code = "not_running" // said in its place
 )
 
 // Codes are why the bot is not ready, none if it is. One that stands by is ready: it does what it is

@@ -8,6 +8,8 @@
 // open to all and hold nothing that is private. The page works without scripts and loads nothing from
 // anywhere; nothing it serves is kept by a cache.
 //
+// Where several wabots share a device a relay serves the page of the one that leads.
+//
 // The page is a convenience to the bot: an address that cannot be listened on is an error line and
 // tried again, and never ends the process.
 package web
@@ -157,12 +159,12 @@ func (s *Site) healthz(w http.ResponseWriter, r *http.Request) {
 // readiness is the answer of /readyz.
 type readiness struct {
 	Ready bool  `json:"ready"`
-	State State `json:"state"`
+	State State `json:"state,omitempty"`
 	// Codes say why it is not ready, from a fixed set.
 	Codes  []Code    `json:"codes"`
 	Reason string    `json:"reason,omitempty"`
 	Next   string    `json:"next,omitempty"`
-	Since  time.Time `json:"since"`
+	Since  time.Time `json:"since,omitzero"`
 }
 
 func (s *Site) readyz(w http.ResponseWriter, r *http.Request) {
