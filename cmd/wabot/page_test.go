@@ -129,6 +129,9 @@ func TestReadiness(t *testing.T) {
 	for _, line := range []string{
 		`wabot_turns_total{outcome="answered"} [12]`, `wabot_messages_total{result="stored"} 2`, `wabot_model_calls_total{result="ok"} 2`,
 		`wabot_sends_total{outcome="sent"} [12]`, `wabot_whatsapp_events_total{event="logged_in"} 2`, `wabot_ready 1`, `wabot_store_up 1`,
+		`wabot_not_ready{reason="not_connected"} 0`, `wabot_delivery_seconds_count [12]`, `wabot_device_store_seconds_count{call="decrypt"} [1-9][0-9]*`,
+		`wabot_device_store_seconds_count{call="put_sessions"} [1-9][0-9]*`, `wabot_device_store_errors_total{call="decrypt"} 0`,
+		`wabot_version_checked_timestamp_seconds{part="WhatsApp Web"} [0-9.e+]+`,
 	} {
 		if code != 200 || !regexp.MustCompile(`(?m)^`+line+`$`).MatchString(body) {
 			t.Errorf("no %s in the metrics (HTTP %d)", line, code)

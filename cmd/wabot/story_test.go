@@ -83,16 +83,17 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":   command(start),
-			"sigkill": command(func(_ context.Context, w *world, _ []string) error { return w.kill() }),
-			"sigterm": command(func(_ context.Context, w *world, _ []string) error { return w.stop() }),
-			"exits":   command(exits),
-			"online":  command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
-			"says":    command(says),
-			"phone":   command(phone),
-			"person":  command(person),
-			"model":   command(model),
-			"server":  command(server),
+			"start":    command(start),
+			"sigkill":  command(func(_ context.Context, w *world, _ []string) error { return w.kill() }),
+			"sigterm":  command(func(_ context.Context, w *world, _ []string) error { return w.stop() }),
+			"exits":    command(exits),
+			"online":   command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
+			"says":     command(says),
+			"phone":    command(phone),
+			"measures": command(measures),
+			"person":   command(person),
+			"model":    command(model),
+			"server":   command(server),
 			// A word of testscript's own goes before ours: with it a script may end early, or not do what it says.
 			"end": command(func(_ context.Context, w *world, _ []string) error { w.ended = true; return nil }),
 		},
@@ -133,6 +134,26 @@ func command(f func(ctx context.Context, w *world, args []string) error) func(*t
 
 // start wabot [NAME=VALUE...]: runs wabot, with more settings.
 func start(_ context.Context, w *world, args []string) error { return w.start(args...) }
+
+// measures LINE: /metrics has this line.
+func measures(ctx context.Context, w *world, args []string) error {
+	_, body, err := w.ask(ctx, "/metrics", "")
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(strings.Split(body, "\n"), args[0]) {
+		name, _, _ := strings.Cut(args[0], " ")
+		name, _, _ = strings.Cut(name, "{")
+		var like []string
+		for line := range strings.SplitSeq(body, "\n") {
+			if strings.HasPrefix(line, name) {
+				like = append(like, line)
+			}
+		}
+		return fmt.Errorf("no %q in the metrics, only\n%s", args[0], strings.Join(like, "\n"))
+	}
+	return nil
+}
 
 // exits CODE [PATTERN]: wabot exits by itself with the code, and its output matches.
 func exits(ctx context.Context, w *world, args []string) error {

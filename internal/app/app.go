@@ -231,6 +231,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		PairPhone: cfg.WhatsApp.PairPhone,
 		HTTP:      p.WhatsApp,
 		Count:     site.metrics.event,
+		Delivered: func(after time.Duration) { site.metrics.delivered.Observe(after.Seconds()) },
+		Watch:     site.metrics.watch(),
 		Version:   version(),
 		Log:       log,
 	})

@@ -10,6 +10,7 @@ import (
 
 	"wabot/internal/bot"
 	"wabot/internal/chat"
+	"wabot/internal/device"
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
 	"wabot/internal/whatsapp"
@@ -17,13 +18,19 @@ import (
 
 // metrics counts what the parts do. Every label comes from a fixed set and is there from the start, at 0.
 type metrics struct {
-	messages, turns, calls, tokens, sends, events, storeErrors *prometheus.CounterVec
-	waited, called, sent                                       prometheus.Histogram
-	store                                                      *prometheus.HistogramVec
+	messages, turns, calls, tokens, sends, events, again, undecrypted, storeErrors, deviceErrors *prometheus.CounterVec
+	waited, called, sent, delivered                                                              prometheus.Histogram
+	store, device                                                                                *prometheus.HistogramVec
 
 	// broken counts the sessions that did not decode, where the open store says.
 	broken atomic.Pointer[func() int64]
 }
+
+// What a message was that came once more.
+const (
+	handled = "handled"
+	pending = "pending"
+)
 
 // What became of a message that came in.
 const (
@@ -36,6 +43,9 @@ func newMetrics() *metrics {
 	seconds := func(name, help string, buckets ...float64) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
+	calls := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: []float64{.001, .005, .02, .1, .5, 2, 10}}, []string{"call"})
+	}
 	return &metrics{
 		messages: counters("wabot_messages_total", "Messages that came in, by what became of them.", "result", stored, ignored, failed),
 		turns: counters("wabot_turns_total", "Tries to answer a chat, by their outcome.", "outcome",
@@ -46,14 +56,18 @@ func newMetrics() *metrics {
 		sends:  counters("wabot_sends_total", "Messages given to WhatsApp, by outcome; unknown ones are sent again.", "outcome", "sent", "offline", "refused", "unknown"),
 		events: counters("wabot_whatsapp_events_total", "What happened on the link to WhatsApp.", "event",
 			whatsapp.LoggedIn, whatsapp.Dropped, whatsapp.Undecryptable, whatsapp.Unavailable, whatsapp.NotStored, whatsapp.Panicked, whatsapp.SetAside,
-			whatsapp.Conflicted, whatsapp.Vanished, whatsapp.Resent),
-		storeErrors: counters("wabot_store_errors_total", "Calls of the inbox's store that failed.", "call", storeCalls...),
-		waited:      seconds("wabot_answer_seconds", "From the sending of a message to the sending of its answer.", 1, 2, 5, 10, 20, 60, 300, 3600),
-		called:      seconds("wabot_model_seconds", "How long the model took to answer, retries included.", .5, 1, 2, 5, 10, 20, 60, 300),
-		sent:        seconds("wabot_send_seconds", "How long WhatsApp took to take a message.", .05, .1, .2, .5, 1, 2, 5, 10, 30),
-		store: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "wabot_store_seconds", Help: "How long calls of the inbox's store took.", Buckets: []float64{.001, .005, .02, .1, .5, 2, 10},
-		}, []string{"call"}),
+			whatsapp.Conflicted, whatsapp.LeftOut, whatsapp.Vanished, whatsapp.Resent),
+		again: counters("wabot_repeats_total", "Messages that WhatsApp gave once more: handled ones are dropped, pending ones had not been acknowledged.", "was", handled, pending),
+		undecrypted: counters("wabot_undecrypted_total", "Messages that were not decrypted, by cause. Those with an old counter are repeats and dropped; for the others a retry receipt went out.", "cause",
+			device.Causes...),
+		storeErrors:  counters("wabot_store_errors_total", "Calls of the inbox's store that failed.", "call", storeCalls...),
+		deviceErrors: counters("wabot_device_store_errors_total", "Calls of the device's store that failed.", "call", device.Calls...),
+		waited:       seconds("wabot_answer_seconds", "From the sending of a message to the sending of its answer.", 1, 2, 5, 10, 20, 60, 300, 3600),
+		called:       seconds("wabot_model_seconds", "How long the model took to answer, retries included.", .5, 1, 2, 5, 10, 20, 60, 300),
+		sent:         seconds("wabot_send_seconds", "How long WhatsApp took to take a message.", .05, .1, .2, .5, 1, 2, 5, 10, 30),
+		delivered:    seconds("wabot_delivery_seconds", "From the first sending of a message until the first device of its receivers had it.", .1, .2, .5, 1, 2, 5, 10, 60, 600, 3600, 86400),
+		store:        calls("wabot_store_seconds", "How long calls of the inbox's store took."),
+		device:       calls("wabot_device_store_seconds", "How long calls of the device's store took, those that messages wait for."),
 	}
 }
 
@@ -75,7 +89,8 @@ func (m *metrics) collectors() []prometheus.Collector {
 		}
 		return 0
 	})
-	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.storeErrors, m.waited, m.called, m.sent, m.store, broken}
+	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.again, m.undecrypted, m.storeErrors, m.deviceErrors,
+		m.waited, m.called, m.sent, m.delivered, m.store, m.device, broken}
 }
 
 // turn counts the end of a try at a turn.
@@ -83,6 +98,26 @@ func (m *metrics) turn(o inbox.Outcome, waited time.Duration) {
 	m.turns.WithLabelValues(string(o)).Inc()
 	if o == inbox.Answered {
 		m.waited.Observe(waited.Seconds())
+	}
+}
+
+// watch measures what happens in the device's stores.
+func (m *metrics) watch() device.Watch {
+	return device.Watch{
+		Again: func(was bool) {
+			if was {
+				m.again.WithLabelValues(handled).Inc()
+			} else {
+				m.again.WithLabelValues(pending).Inc()
+			}
+		},
+		Undecrypted: func(c device.Cause) { m.undecrypted.WithLabelValues(string(c)).Inc() },
+		Call: func(call string, took time.Duration, err error) {
+			m.device.WithLabelValues(call).Observe(took.Seconds())
+			if err != nil && !errors.Is(err, context.Canceled) {
+				m.deviceErrors.WithLabelValues(call).Inc()
+			}
+		},
 	}
 }
 

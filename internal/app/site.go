@@ -32,6 +32,7 @@ type site struct {
 	store  Store // nil while it is not open
 	asked  time.Time
 	depth  int
+	oldest time.Time
 	down   string
 	// vitals are asked for more seldom.
 	vitals   vitals
@@ -138,7 +139,7 @@ func (s *site) answered(err error) {
 // status is how the bot is now.
 func (s *site) status(ctx context.Context) web.Status {
 	st := s.fixed
-	st.Waiting, st.StoreDown = s.inbox(ctx)
+	st.Waiting, st.Oldest, st.StoreDown = s.inbox(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.State, st.Since, st.Model = s.role, s.since, s.model
@@ -154,30 +155,33 @@ func (s *site) status(ctx context.Context) web.Status {
 	st.QR, st.Code, st.Expires = l.QR, l.Code, l.Expires
 	st.Account, st.PhoneSeen = mask.JID(l.Account), l.PhoneSeen
 	if l.WebVersion != "" {
-		st.Versions = append(st.Versions, web.Version{Part: "WhatsApp Web", Version: l.WebVersion})
+		st.Versions = append(st.Versions, web.Version{Part: "WhatsApp Web", Version: l.WebVersion, At: l.WebVersionAt})
 	}
 	return st
 }
 
 // inbox asks the store for the messages that wait, -1 where it does not say, and why not.
-func (s *site) inbox(ctx context.Context) (depth int, down string) {
+func (s *site) inbox(ctx context.Context) (depth int, oldest time.Time, down string) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
 	if s.store == nil {
-		return -1, ""
+		return -1, time.Time{}, ""
 	}
 	if time.Since(s.asked) < fresh {
-		return s.depth, s.down
+		return s.depth, s.oldest, s.down
 	}
 	// Whoever asked may be gone before the answer; it is for the next one too.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answering)
 	defer cancel()
 	n, err := s.store.Depth(ctx)
-	s.depth, s.down, s.asked = n, "", time.Now()
-	if err != nil {
-		s.depth, s.down = -1, mask.Text(err.Error())
+	if err == nil && n > 0 {
+		oldest, err = s.store.Oldest(ctx)
 	}
-	return s.depth, s.down
+	s.depth, s.oldest, s.down, s.asked = n, oldest, "", time.Now()
+	if err != nil {
+		s.depth, s.oldest, s.down = -1, time.Time{}, mask.Text(err.Error())
+	}
+	return s.depth, s.oldest, s.down
 }
 
 // measure asks the store for its vitals; false where it does not say.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -30,6 +31,10 @@ func (d *depthStore) Depth(context.Context) (int, error) {
 	return 4, d.err
 }
 
+func (d *depthStore) Oldest(context.Context) (time.Time, error) { return longAgo, nil }
+
+var longAgo = time.Now().Add(-time.Hour)
+
 func TestStatusFollowsTheLife(t *testing.T) {
 	t.Parallel()
 	s := newSite(config.Config{Store: config.Store{Mongo: true}}, slog.New(slog.DiscardHandler))
@@ -45,6 +50,9 @@ func TestStatusFollowsTheLife(t *testing.T) {
 	s.opened(store)
 	s.standby("host (process 7)")
 	is(web.Standby, 4)
+	if st := s.status(t.Context()); !st.Oldest.Equal(longAgo) {
+		t.Errorf("the oldest is of %v", st.Oldest)
+	}
 	if st := s.status(t.Context()); st.Reason != "host (process 7) drives this device" {
 		t.Errorf("the page gives as the reason for standing by: %q", st.Reason)
 	}

@@ -15,6 +15,7 @@
 // And it keeps an outage of the store from being taken for a message that does not decrypt, which whatsmeow
 // would acknowledge: what fails during a decryption because of the store is context.Canceled to
 // whatsmeow, which then leaves the message unacknowledged, and is reported, so that the message is fetched again.
+// On the way it tells a Watch what the operator's measurements are made of.
 package device
 
 import (
@@ -51,11 +52,9 @@ func (silence) Configure(string)    {}
 var ErrConflict = errors.New("session changed during the send")
 
 // Guard puts the guard around the stores of d, now or, for a device that is not paired yet, as soon as
-// pairing has saved it. It must be called before d is given to a client, and once. outage is told of each
-// failure of the store that left a message undecrypted and unacknowledged: the server gives it again at the
-// next connection only. It must not block.
-func Guard(d *store.Device, outage func(error)) {
-	c := &container{DeviceContainer: d.Container, outage: outage}
+// pairing has saved it. It must be called before d is given to a client, and once.
+func Guard(d *store.Device, w Watch) {
+	c := &container{DeviceContainer: d.Container, watch: w}
 	d.Container = c
 	if d.Initialized {
 		c.wrap(d)
@@ -65,7 +64,7 @@ func Guard(d *store.Device, outage func(error)) {
 // container puts the guard back each time the inner container has set a device's stores.
 type container struct {
 	store.DeviceContainer
-	outage func(error)
+	watch Watch
 }
 
 func (c *container) PutDevice(ctx context.Context, d *store.Device) error {
@@ -82,7 +81,10 @@ func (c *container) wrap(d *store.Device) {
 	if !ok {
 		panic(fmt.Sprintf("device: %T is not a whole device store", d.Sessions))
 	}
-	g := &guard{AllSessionSpecificStores: inner, outage: c.outage, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}}
+	if c.watch.Call != nil {
+		inner = measured{inner, c.watch.Call}
+	}
+	g := &guard{AllSessionSpecificStores: inner, watch: c.watch, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -91,7 +93,7 @@ func (c *container) wrap(d *store.Device) {
 // guard is a device's store with versioned sessions.
 type guard struct {
 	store.AllSessionSpecificStores
-	outage func(error)
+	watch Watch
 
 	// mu is held while sessions are read or written, and through a whole decryption. It is
 	// never held across the network.
@@ -181,7 +183,7 @@ func (g *guard) unavailable(ctx context.Context, err error) error {
 		return err
 	}
 	if ctx.Err() == nil {
-		g.outage(err)
+		g.watch.Outage(err)
 	}
 	return unavailable{err}
 }
@@ -209,6 +211,9 @@ func (g *guard) DoDecryptionTxn(ctx context.Context, fn func(context.Context) er
 	if err != nil && !failed {
 		return g.unavailable(ctx, err) // to begin or to commit
 	}
+	if err != nil {
+		g.watch.undecrypted(ctx, err)
+	}
 	return err
 }
 
@@ -221,6 +226,7 @@ func (g *guard) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.Buf
 		return nil, g.unavailable(ctx, broken)
 	}
 	buffered, err := g.AllSessionSpecificStores.GetBufferedEvent(ctx, hash)
+	g.watch.again(buffered)
 	return buffered, g.fail(ctx, err)
 }
 

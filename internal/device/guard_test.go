@@ -84,7 +84,7 @@ func newDevice(t *testing.T) (*store.Device, *sessions) {
 	t.Helper()
 	below := &sessions{kept: map[string]string{}}
 	d := &store.Device{Container: below}
-	Guard(d, func(error) { below.outages++ })
+	Guard(d, Watch{Outage: func(error) { below.outages++ }})
 	// A new device gets its stores when pairing saves it.
 	if err := d.Save(t.Context()); err != nil {
 		t.Fatal(err)

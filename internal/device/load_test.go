@@ -186,7 +186,7 @@ func (l load) run(t *testing.T) (o outcome) {
 		d.Container = open{d.Container}
 	}
 	if l.guarded {
-		device.Guard(d, func(err error) { t.Errorf("the store failed: %v", err) })
+		device.Guard(d, device.Watch{Outage: func(err error) { t.Errorf("the store failed: %v", err) }})
 	}
 	wm := whatsmeow.NewClient(d, waLog.Noop)
 	wm.SetWebsocketHTTPClient(s.HTTPClient())

@@ -83,4 +83,7 @@ type Store interface {
 
 	// Depth counts the messages that are not answered yet.
 	Depth(ctx context.Context) (int, error)
+
+	// Oldest is when the first of them came in; zero where all are answered.
+	Oldest(ctx context.Context) (time.Time, error)
 }

@@ -741,3 +741,24 @@ func (s *Store) Depth(ctx context.Context) (int, error) {
 	}
 	return n, nil
 }
+
+// Oldest implements inbox.Store.
+func (s *Store) Oldest(ctx context.Context) (oldest time.Time, err error) {
+	b, err := s.lockBox(ctx, "look what waits longest")
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer b.mu.Unlock()
+	see := func(all []messageRow) {
+		for _, m := range all {
+			if came := time.Unix(0, m.Came); oldest.IsZero() || came.Before(oldest) {
+				oldest = came
+			}
+		}
+	}
+	see(b.waiting)
+	for _, t := range b.turns {
+		see(t.Messages)
+	}
+	return oldest, nil
+}

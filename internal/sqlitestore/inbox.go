@@ -84,6 +84,7 @@ const (
 	selectHistory = `SELECT id, reply FROM turns WHERE chat = ? AND ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?`
 	selectDepth   = `SELECT (SELECT count(*) FROM messages WHERE turn IS NULL)
 		+ (SELECT count(*) FROM turns JOIN messages ON messages.turn = turns.id WHERE turns.ended IS NULL)`
+	selectOldest = `SELECT min(since) FROM chats`
 )
 
 var (
@@ -97,7 +98,7 @@ var (
 		putCharge, dropCharges, putMark, selectStale, dropMessages, dropTurn, dropMarks, lastSecret, putSecretsSeen, selectSecretsSeen, dropSecrets, dropSecretsSeen, lastSecretSeen, forgetSecretsSeen,
 	}
 	reads = []string{
-		selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth,
+		selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth, selectOldest,
 		selectCharges, selectMarks, selectWithID, selectLatest, selectTrailTurn, selectGated, selectOldHeard,
 	}
 )
@@ -489,4 +490,16 @@ func (s *Store) Depth(ctx context.Context) (int, error) {
 		return 0, s.failed(ctx, "count what waits", err)
 	}
 	return n, nil
+}
+
+// Oldest implements inbox.Store.
+func (s *Store) Oldest(ctx context.Context) (time.Time, error) {
+	var since sql.Null[int64]
+	if err := s.read[selectOldest].QueryRowContext(ctx).Scan(&since); err != nil {
+		return time.Time{}, s.failed(ctx, "look what waits longest", err)
+	}
+	if !since.Valid {
+		return time.Time{}, nil
+	}
+	return time.Unix(0, since.V), nil
 }

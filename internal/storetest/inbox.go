@@ -189,6 +189,16 @@ func (b *box) wantDepth(n int) {
 	}
 }
 
+// wantOldest expects that what waits longest came in at a time, or that nothing waits.
+func (b *box) wantOldest(want time.Time) {
+	b.t.Helper()
+	got, err := b.Oldest(b.t.Context())
+	b.check(err)
+	if !got.Equal(want) {
+		b.t.Errorf("what waits longest came in at %v, want %v", got, want)
+	}
+}
+
 // wantHistory expects exchanges with just these messages, each given as its IDs.
 func (b *box) wantHistory(jid string, n int, want ...[]string) []chat.Exchange {
 	b.t.Helper()
@@ -215,6 +225,7 @@ func idsOf(all []chat.Message) []string {
 func newStore(t *testing.T, b *box) {
 	b.empty(at(0))
 	b.wantDepth(0)
+	b.wantOldest(time.Time{})
 	b.wantHistory(alice, 10)
 	when, err := b.Next(t.Context())
 	b.check(err)
@@ -719,18 +730,23 @@ func next(t *testing.T, b *box) {
 }
 
 func depth(t *testing.T, b *box) {
+	b.wantOldest(time.Time{})
 	b.put(says(alice, "a"), at(1))
 	b.put(says(alice, "b"), at(2))
 	b.put(says(bob, "x"), at(3))
 	b.wantDepth(3)
 	turn := b.claim(at(4), at(9), alice, "a", "b")
 	b.wantDepth(3)
+	b.wantOldest(at(1))
 	b.check(b.Retry(t.Context(), turn, at(5)))
 	b.wantDepth(3)
+	b.wantOldest(at(1))
 	b.check(b.Fail(t.Context(), b.claim(at(5), at(9), alice, "a", "b"), at(6), "why"))
 	b.wantDepth(1)
+	b.wantOldest(at(3))
 	b.finish(b.claim(at(6), at(9), bob, "x"), at(7))
 	b.wantDepth(0)
+	b.wantOldest(time.Time{})
 }
 
 func restart(t *testing.T, b *box) {
@@ -772,6 +788,7 @@ func cancelled(t *testing.T, b *box) {
 	_, next := b.Next(ctx)
 	_, history := b.History(ctx, alice, 1)
 	_, depth := b.Depth(ctx)
+	_, oldest := b.Oldest(ctx)
 	_, heard := b.Heard(ctx, group)
 	_, find := b.Find(ctx, says(alice, "a"))
 	for name, err := range map[string]error{
@@ -789,6 +806,7 @@ func cancelled(t *testing.T, b *box) {
 		"Heard":     heard,
 		"SetHeard":  b.SetHeard(ctx, group, turn.Messages),
 		"Depth":     depth,
+		"Oldest":    oldest,
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want context.Canceled", name, err)

@@ -409,6 +409,19 @@ func (s *Memory) Depth(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// Oldest implements inbox.Store.
+func (s *Memory) Oldest(ctx context.Context) (oldest time.Time, err error) {
+	err = s.call(ctx, "Oldest", "", func() error {
+		for _, m := range s.messages {
+			if m.unanswered() && (oldest.IsZero() || m.came.Before(oldest)) {
+				oldest = m.came
+			}
+		}
+		return nil
+	})
+	return oldest, err
+}
+
 func (s *Memory) charge(all []chat.Charge) {
 	if s.charges == nil {
 		s.charges = map[string]chat.Charge{}

@@ -245,6 +245,11 @@ func (p *pair) compare(t *rapid.T) {
 	if err != nil || depth != wantDepth {
 		t.Fatalf("depth %d (%v), want %d", depth, err, wantDepth)
 	}
+	oldest, err := p.b.Oldest(ctx)
+	wantOldest, _ := p.model.Oldest(ctx)
+	if err != nil || !oldest.Truncate(time.Millisecond).Equal(wantOldest.Truncate(time.Millisecond)) {
+		t.Fatalf("oldest %v (%v), want %v", oldest, err, wantOldest)
+	}
 	next, err := p.b.Next(ctx)
 	wantNext, _ := p.model.Next(ctx)
 	// What can be claimed now may give any time that is not after now.

@@ -135,6 +135,7 @@ func viewOf(st Status, now time.Time) view {
 	if st.Waiting >= 0 {
 		text("Messages waiting", fmt.Sprint(st.Waiting))
 	}
+	ago("The oldest came in", st.Oldest)
 	text("Model", st.Model.Name)
 	ago("Model last answered", st.Model.Answered)
 	ago("Model last failed", st.Model.Failed)

@@ -23,8 +23,10 @@ type Status struct {
 
 	// Store says where the state is kept, StoreDown why it cannot be reached, empty while it can.
 	Store, StoreDown string
-	// Waiting is how many messages are not answered yet, negative where that is not known.
+	// Waiting is how many messages are not answered yet, negative where that is not known, and Oldest since when the
+	// first of them waits, zero where none does.
 	Waiting int
+	Oldest  time.Time
 
 	Model Model
 	// Versions are those of the parts, in the order to show them.
@@ -45,7 +47,11 @@ type Model struct {
 func (m Model) failing() bool { return m.Failed.After(m.Answered) }
 
 // Version is the version of one part.
-type Version struct{ Part, Version string }
+type Version struct {
+	Part, Version string
+	// At is when it was looked up, zero for a part that is built in.
+	At time.Time
+}
 
 // State is what the bot is doing.
 type State string
@@ -78,6 +84,9 @@ const (
 	NotStarted Code = "starting"
 	NotRunning Code = "not_running" // said in its place
 )
+
+// Reasons are all the codes that Codes gives.
+var Reasons = []Code{NotOpen, StoreDown, NotPaired, NotOnline, LinkEnded, NotStarted}
 
 // Codes are why the bot is not ready, none if it is. One that stands by is ready: it does what it is
 // there for.

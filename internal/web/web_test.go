@@ -115,7 +115,7 @@ func TestPageOnline(t *testing.T) {
 	s := site(t, "", Status{
 		State: Online, Since: now.Add(-time.Hour), Started: now.Add(-49 * time.Hour), Account: "49•••78@s.whatsapp.net <b>", PhoneSeen: now.Add(-11 * 24 * time.Hour),
 		Store: "files in ./session", Waiting: 3, Model: Model{Name: "gpt", Answered: now.Add(-time.Minute), Failed: now, Failure: "auth: check the API key"},
-		Versions: []Version{{"wabot", "v1.2.3"}},
+		Versions: []Version{{Part: "wabot", Version: "v1.2.3"}},
 	})
 	_, body := get(t, s.Client(), s.URL, nil)
 	for _, want := range []string{
@@ -260,25 +260,40 @@ func TestNothingElseIsThere(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	st := Status{
-		State: Online, Since: time.Unix(1e9, 0), PhoneSeen: time.Unix(2e9, 5e8), Waiting: 7,
-		Model: Model{Answered: time.Unix(3e9, 0)}, Versions: []Version{{"wabot", "v1"}},
+		State: Online, Since: time.Unix(1e9, 0), PhoneSeen: time.Unix(2e9, 5e8), Waiting: 7, Oldest: time.Unix(4e9, 0), StoreDown: "no answer",
+		Model: Model{Answered: time.Unix(3e9, 0)}, Versions: []Version{{Part: "wabot", Version: "v1"}, {"WhatsApp Web", "2.3", time.Unix(5e9, 0)}},
 	}
 	c := statusCollector{func(context.Context) Status { return st }}
 	want := `
 # HELP wabot_build_info The versions of the parts; always 1.
 # TYPE wabot_build_info gauge
+wabot_build_info{part="WhatsApp Web",version="2.3"} 1
 wabot_build_info{part="wabot",version="v1"} 1
 # HELP wabot_inbox_depth Messages that are not answered yet.
 # TYPE wabot_inbox_depth gauge
 wabot_inbox_depth 7
+# HELP wabot_inbox_oldest_timestamp_seconds When the message that waits longest for its answer came in; absent while none waits.
+# TYPE wabot_inbox_oldest_timestamp_seconds gauge
+wabot_inbox_oldest_timestamp_seconds 4e+09
+# HELP wabot_not_ready Why the bot is not ready: 1 for each reason that holds.
+# TYPE wabot_not_ready gauge
+wabot_not_ready{reason="link_ended"} 0
+wabot_not_ready{reason="not_connected"} 0
+wabot_not_ready{reason="not_paired"} 0
+wabot_not_ready{reason="starting"} 0
+wabot_not_ready{reason="store_not_open"} 0
+wabot_not_ready{reason="store_unavailable"} 1
 # HELP wabot_phone_seen_timestamp_seconds When the account's phone last gave a sign.
 # TYPE wabot_phone_seen_timestamp_seconds gauge
 wabot_phone_seen_timestamp_seconds 2.0000000005e+09
 # HELP wabot_ready Whether the bot is ready, as /readyz has it.
 # TYPE wabot_ready gauge
-wabot_ready 1
+wabot_ready 0
+# HELP wabot_version_checked_timestamp_seconds When the newest version of a part was last looked up.
+# TYPE wabot_version_checked_timestamp_seconds gauge
+wabot_version_checked_timestamp_seconds{part="WhatsApp Web"} 5e+09
 `
-	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "wabot_build_info", "wabot_inbox_depth", "wabot_phone_seen_timestamp_seconds", "wabot_ready"); err != nil {
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "wabot_build_info", "wabot_inbox_depth", "wabot_inbox_oldest_timestamp_seconds", "wabot_not_ready", "wabot_phone_seen_timestamp_seconds", "wabot_ready", "wabot_version_checked_timestamp_seconds"); err != nil {
 		t.Error(err)
 	}
 	problems, err := testutil.CollectAndLint(c)

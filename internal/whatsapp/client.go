@@ -40,7 +40,7 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but PairPhone, HTTP, TempDir, Count and Version are required.
+// Options are what a Client needs. All but PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
@@ -58,6 +58,10 @@ type Options struct {
 	TempDir string
 	// Count, if set, is told of each event. It must not block.
 	Count func(Event)
+	// Delivered, if set, is told how long after we first sent a message the first device of its receivers had it.
+	Delivered func(after time.Duration)
+	// Watch is told of what happens in the device's stores; its Outage is not used.
+	Watch device.Watch
 	// Version names this build: another one may connect again where WhatsApp refused this as outdated.
 	Version string
 	Log     *slog.Logger
@@ -85,6 +89,8 @@ type Client struct {
 	awaited map[string]time.Time
 	// reuploads are those who wait for the phone to upload media again, by message ID.
 	reuploads map[string][]chan *events.MediaRetry
+	// undelivered are the messages of ours that no device has confirmed, by ID, since when.
+	undelivered map[string]time.Time
 }
 
 // New returns a client that does nothing until Run.
@@ -99,7 +105,8 @@ func New(o Options) *Client {
 		strikes:  map[string]int{},
 		awaited:  map[string]time.Time{},
 
-		reuploads: map[string][]chan *events.MediaRetry{},
+		reuploads:   map[string][]chan *events.MediaRetry{},
+		undelivered: map[string]time.Time{},
 	}
 }
 
@@ -165,7 +172,8 @@ func (c *Client) WaitOnline(ctx context.Context) error {
 
 // use makes d the device of this client and builds the whatsmeow client for it.
 func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
-	device.Guard(d, func(err error) {
+	watch := c.Watch
+	watch.Outage = func(err error) {
 		if errors.Is(err, device.ErrConflict) {
 			c.count(Conflicted)
 			c.Log.Debug("a message came in while one was encrypted again for its sender; WhatsApp will ask for that once more", "err", err)
@@ -174,7 +182,8 @@ func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 			c.Log.Warn("the store failed while a message was decrypted; it is not acknowledged and WhatsApp will deliver it again", "err", err)
 		}
 		tell(c.refused)
-	})
+	}
+	device.Guard(d, watch)
 	wm := whatsmeow.NewClient(d, logger{c.Log, func() { tell(c.replaced) }})
 	if c.HTTP != nil {
 		wm.SetWebsocketHTTPClient(c.HTTP)
@@ -338,7 +347,7 @@ func (c *Client) refreshVersion(ctx context.Context, age time.Duration) {
 	if store.GetWAVersion().LessThan(v.Version) {
 		store.SetWAVersion(v.Version)
 	}
-	c.set(func(s *State) { s.WebVersion = store.GetWAVersion().String() })
+	c.set(func(s *State) { s.WebVersion, s.WebVersionAt = store.GetWAVersion().String(), v.At })
 	c.Log.Debug("WhatsApp web version", "version", store.GetWAVersion().String())
 }
 

@@ -3,6 +3,7 @@ package whatsapp
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"time"
 
@@ -21,8 +22,10 @@ const (
 	// store that works may refuse it.
 	poison       = 3
 	indigestible = 8
-	// patience is how long a message that did not decrypt is awaited, awaitedMost how many are at once.
+	// patience is how long a message that did not decrypt is awaited, confirming how long the delivery of one of ours,
+	// awaitedMost how many of either are at once.
 	patience    = 5 * time.Minute
+	confirming  = 24 * time.Hour
 	awaitedMost = 10_000
 )
 
@@ -66,6 +69,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		if evt.IsFromMe && evt.Sender.Device == 0 {
 			l.phoneSeen(ctx, evt.Timestamp)
 		}
+		l.delivered(evt)
 		l.Log.Debug("receipt", "type", string(evt.Type), "chat", mask.JID(evt.Chat.String()), "ids", evt.MessageIDs)
 	case *events.MediaRetry:
 		l.reuploaded(evt)
@@ -167,6 +171,38 @@ func (l *link) vanished(now time.Time) {
 		l.count(Vanished)
 		l.Log.Error("a message that did not decrypt has not come again: it is not answered; its sender's phone may be off", "id", id)
 	}
+}
+
+// sending notes that a message of ours is about to be sent, for the first time or again.
+func (c *Client) sending(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, again := c.undelivered[id]; !again && len(c.undelivered) < awaitedMost {
+		c.undelivered[id] = time.Now()
+	}
+}
+
+// delivered takes note of a receipt. Every kind but the request to send again tells that a device has the message.
+func (c *Client) delivered(r *events.Receipt) {
+	if r.Type == types.ReceiptTypeRetry || r.Type == types.ReceiptTypeServerError {
+		return
+	}
+	for _, id := range r.MessageIDs {
+		c.mu.Lock()
+		since, ours := c.undelivered[id]
+		delete(c.undelivered, id)
+		c.mu.Unlock()
+		if ours && c.Delivered != nil {
+			c.Delivered(time.Since(since))
+		}
+	}
+}
+
+// forgetUndelivered drops the messages whose delivery nobody waits for any more at now.
+func (c *Client) forgetUndelivered(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.undelivered, func(_ string, since time.Time) bool { return now.Sub(since) > confirming })
 }
 
 // strike decides on a message that failed through its own fault: it is refused, so that it comes again,

@@ -176,6 +176,7 @@ func (l *link) run(ctx context.Context) error {
 			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
 			l.vanished(time.Now())
+			l.forgetUndelivered(time.Now())
 			l.look(ctx)
 		}
 		if err != nil {

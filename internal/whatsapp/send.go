@@ -35,6 +35,7 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 	if err != nil {
 		return fmt.Errorf("send to a chat with a bad address: %w", err)
 	}
+	c.sending(p.ID) // the receipt may be quicker than the return
 	err = c.deliver(ctx, wm, jid, p.ID, func() *waE2E.Message { return partMessage(wm, jid, p, quote) })
 	switch {
 	case err == nil:
@@ -57,7 +58,9 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 		sendCtx := device.Send(ctx)
 		_, err := wm.SendMessage(sendCtx, to, build(), whatsmeow.SendRequestExtra{ID: id})
 		if err == nil {
-			err = device.SendErr(sendCtx)
+			if err = device.SendErr(sendCtx); err != nil && !errors.Is(err, device.ErrConflict) {
+				c.count(LeftOut)
+			}
 		}
 		if !errors.Is(err, device.ErrConflict) || try == conflicts {
 			return err

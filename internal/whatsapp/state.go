@@ -38,8 +38,10 @@ type State struct {
 	// PhoneSeen is when the account's phone last gave a sign, zero if it never did. WhatsApp unlinks
 	// companions of a phone that is away for 14 days.
 	PhoneSeen time.Time
-	// WebVersion is the version of WhatsApp's web client that we pass for.
-	WebVersion string
+	// WebVersion is the version of WhatsApp's web client that we pass for, WebVersionAt when the newest was last
+	// looked up, zero if it never was.
+	WebVersion   string
+	WebVersionAt time.Time
 }
 
 // Event is something that happens on the link and is counted.
@@ -57,6 +59,7 @@ const (
 	Vanished      Event = "vanished"      // a message that did not decrypt and never came again
 	Resent        Event = "resent"        // a message of ours, to a device that could not decrypt it
 	Conflicted    Event = "conflicted"    // a send crossed a message of the same person and was repeated
+	LeftOut       Event = "left_out"      // a send in which the store's failure would have left out a device; it is repeated
 )
 
 // End is a terminal state of the link: it does not come back without somebody's doing.
