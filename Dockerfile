@@ -6,8 +6,9 @@ RUN go mod download
 COPY . .
 # What "wabot version" says, for example: --build-arg VERSION="$(git describe --tags --always --dirty)"
 ARG VERSION=unknown
-# The same source, Go and VERSION give the same bytes.
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X wabot/internal/app.stamp=${VERSION}" -o /image/wabot ./cmd/wabot \
+# The same source, Go and VERSION give the same bytes. The compiler's cache is a gigabyte that no later step needs.
+RUN CGO_ENABLED=0 GOCACHE=/tmp/cache go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X wabot/internal/app.stamp=${VERSION}" -o /image/wabot ./cmd/wabot \
+ && rm -rf /tmp/cache \
  && mkdir -p /image/session \
  && mkdir -p /image/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
  && cp /usr/local/go/lib/time/zoneinfo.zip /image/zoneinfo.zip

@@ -57,10 +57,10 @@ type view struct {
 	Now     string
 }
 
-// notice is something to look after, and what to do about it.
+// notice is something to look after, what to do about it, and the words of what failed.
 type notice struct {
-	Tone       tone
-	Text, Next string
+	Tone               tone
+	Text, Next, Detail string
 }
 
 // row is one line of facts. Time, if set, is what Value tells of.
@@ -81,8 +81,12 @@ var words = map[State]struct {
 	Ended:      {"The link has ended", "", bad},
 }
 
-// refresh is how often a page asks again that shows what will change soon.
-const refresh = 5 * time.Second
+// refresh is how often a page asks again that shows what will change soon, settled how often any other does: one that is
+// left open must not tell for long of what is over.
+const (
+	refresh = 5 * time.Second
+	settled = 30 * time.Second
+)
 
 // unlinked is how long WhatsApp keeps the devices of a phone that is away, and away when to warn of it.
 const (
@@ -99,6 +103,7 @@ func viewOf(st Status, now time.Time) view {
 	if st.Reason != "" {
 		v.Reason = sentence(st.Reason)
 	}
+	v.Refresh = int(settled / time.Second)
 	if !st.settled() {
 		v.Refresh = int(refresh / time.Second)
 	}
@@ -109,15 +114,21 @@ func viewOf(st Status, now time.Time) view {
 	}
 	if st.StoreDown != "" {
 		v.Tone = bad
+		if st.State == Online {
+			v.Heading, v.Reason = "Online, but without its store", "Linked and connected; nothing can be answered at the moment."
+		}
 		v.Notices = append(v.Notices, notice{bad, "The store does not answer.",
-			sentence(st.StoreDown) + " Check the database or the disk. wabot goes on by itself once the store answers; no message is lost meanwhile."})
+			"Check the database or the disk. wabot goes on by itself once the store answers; no message is lost meanwhile.", sentence(st.StoreDown)})
 	}
 	if gone := now.Sub(st.PhoneSeen); !st.PhoneSeen.IsZero() && gone >= away {
 		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The account's phone was last seen %s ago.", span(gone)),
-			fmt.Sprintf("Open WhatsApp on the phone: its linked devices are unlinked after %d days without it.", int(unlinked/(24*time.Hour)))})
+			fmt.Sprintf("Open WhatsApp on the phone: its linked devices are unlinked after %d days without it.", int(unlinked/(24*time.Hour))), ""})
 	}
 	if st.Model.failing() {
-		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The model failed %s ago.", span(now.Sub(st.Model.Failed))), sentence(st.Model.Failure)})
+		if v.Tone == good {
+			v.Tone, v.Reason = wait, "Linked and connected; the model failed last."
+		}
+		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The model failed %s ago.", span(now.Sub(st.Model.Failed))), sentence(st.Model.Failure), ""})
 	}
 
 	text := func(name, value string) {

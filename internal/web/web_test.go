@@ -119,15 +119,15 @@ func TestPageOnline(t *testing.T) {
 	})
 	_, body := get(t, s.Client(), s.URL, nil)
 	for _, want := range []string{
-		"<h1 class=\"good\">Online</h1>", "49•••78@s.whatsapp.net &lt;b&gt;", "last seen 11 days ago", "unlinked after 14 days", "files in ./session", "<dd>3</dd>",
+		"<h1 class=\"wait\">Online</h1>", "49•••78@s.whatsapp.net &lt;b&gt;", "last seen 11 days ago", "unlinked after 14 days", "files in ./session", "<dd>3</dd>",
 		"Auth: check the API key.", "v1.2.3", "leader", ">2 days ago<", ">1 minute ago<",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in the page:\n%s", want, body)
 		}
 	}
-	if strings.Contains(body, "http-equiv=\"refresh\"") {
-		t.Error("a page that stays as it is refreshes itself")
+	if !strings.Contains(body, `http-equiv="refresh" content="30"`) {
+		t.Error("a page that is left open tells for ever that all is well")
 	}
 }
 
