@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -26,9 +25,8 @@ import (
 // wabot is the program as the stories run it: the real one, but that KILL_AT names a call of the store
 // at which it kills itself, CALLS where it asks about each call, and LEASE the life of its leases.
 func wabot() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	ctx, interrupts := app.Signals(os.Args[1:])
+	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Interrupts: interrupts}
 	if at := os.Getenv("KILL_AT"); at != "" {
 		p.Around = func(s app.Store) app.Store { return deadly{s, at, new(atomic.Bool)} }
 	}

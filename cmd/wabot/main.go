@@ -3,25 +3,22 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"wabot/internal/app"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal kills
+	ctx, interrupts := app.Signals(os.Args[1:])
 	err := app.Run(ctx, app.Process{
-		Args:   os.Args[1:],
-		Getenv: os.Getenv,
-		Dotenv: ".env",
-		Stdin:  os.Stdin,
-		Stdout: os.Stdout,
-		Stderr: os.Stderr,
+		Args:       os.Args[1:],
+		Getenv:     os.Getenv,
+		Dotenv:     ".env",
+		Stdin:      os.Stdin,
+		Stdout:     os.Stdout,
+		Stderr:     os.Stderr,
+		Interrupts: interrupts,
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "wabot:", err)

@@ -66,6 +66,9 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 				return err
 			}
 			w.env = settings(t)
+			// For what a script runs by itself.
+			env.Setenv("MODEL_URL", w.model.URL())
+			env.Vars = append(env.Vars, w.services()...)
 			env.Values["world"] = w
 			env.Defer(func() {
 				if w.bot != nil {

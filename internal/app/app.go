@@ -22,6 +22,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/inbox"
+	"wabot/internal/model"
 	"wabot/internal/web"
 	"wabot/internal/whatsapp"
 )
@@ -35,6 +36,8 @@ type Process struct {
 	Stdout, Stderr io.Writer
 	// Stdin answers what a command asks; nil answers nothing.
 	Stdin io.Reader
+	// Interrupts has each Ctrl-C for the command that takes them itself; it may be nil.
+	Interrupts <-chan os.Signal
 	// WhatsApp dials WhatsApp, nil for the ordinary ways, HTTPS_PROXY included.
 	WhatsApp *http.Client
 	// Watch, if set, is told of each change of the link to WhatsApp.
@@ -58,6 +61,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
+		{chatName, "try models and instructions in the terminal, without WhatsApp; wabot chat -h says how", converse},
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
 		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
@@ -189,7 +193,7 @@ func run(ctx context.Context, p Process, args []string) error {
 // drive answers messages while this process leads.
 func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
 	models := newCatalog(cfg, log)
-	rules := bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled}
+	o := botOptions(cfg, models, store, log)
 	var b *bot.Bot
 	var wa *whatsapp.Client
 	tenant := &tenant{store: store, log: log}
@@ -206,9 +210,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		},
 		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		Debounce: cfg.Chat.Debounce,
-		Closes:   rules.Closes,
-		// The inbox keeps the last tenth of a lease to itself.
-		Lease: (cfg.Model.Timeout + sending) * 10 / 9,
+		Closes:   o.Rules.Closes,
+		Lease:    turnTime(cfg),
 	}, log)
 	wa = whatsapp.New(whatsapp.Options{
 		Devices: store.Devices(),
@@ -236,27 +239,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Version:   version(),
 		Log:       log,
 	})
-	b = bot.New(bot.Options{
-		Rules:         rules,
-		Model:         watchedModel{models, site},
-		Models:        models,
-		Painter:       watchedPainter{models, site},
-		Uploader:      wa,
-		Turns:         box,
-		WA:            watchedSender{wa, site.metrics},
-		Instructions:  cfg.Model.Instructions,
-		History:       cfg.Model.History,
-		HistoryTokens: cfg.Chat.HistoryTokens,
-		MaxAge:        cfg.Chat.BacklogMaxAge,
-		Manner:        bot.Manner(cfg.Chat.Reply),
-		Processing:    cfg.Chat.Processing,
-		Pause:         betweenParts,
-		Ack:           cfg.Chat.Ack,
-		Takeover:      cfg.Chat.Takeover,
-		Notes:         store,
-		Words:         cfg.Chat.Words,
-		Log:           log,
-	})
+	o.Model, o.Painter, o.Uploader = watchedModel{models, site}, watchedPainter{models, site}, wa
+	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
+	b = bot.New(o)
 
 	// Sending outlives answering, and leading outlives sending: whoever is used last stops last.
 	g, ctx := errgroup.WithContext(ctx)
@@ -301,6 +286,29 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 	return ignored, box.Hear(ctx, said)
 }
 
+// botOptions are what the settings say of the bot. What it asks, and where it sends, is left to the caller.
+func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *slog.Logger) bot.Options {
+	return bot.Options{
+		Rules:         bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
+		Models:        models,
+		Instructions:  cfg.Model.Instructions,
+		History:       cfg.Model.History,
+		HistoryTokens: cfg.Chat.HistoryTokens,
+		MaxAge:        cfg.Chat.BacklogMaxAge,
+		Manner:        bot.Manner(cfg.Chat.Reply),
+		Processing:    cfg.Chat.Processing,
+		Pause:         betweenParts,
+		Ack:           cfg.Chat.Ack,
+		Takeover:      cfg.Chat.Takeover,
+		Notes:         notes,
+		Words:         cfg.Chat.Words,
+		Log:           log,
+	}
+}
+
+// turnTime is how long a turn may take. The inbox keeps the last tenth of it to itself.
+func turnTime(cfg config.Config) time.Duration { return (cfg.Model.Timeout + sending) * 10 / 9 }
+
 // sending is the part of a turn's lease that is not the model's: to load, save and send.
 const sending = 2 * time.Minute
 
@@ -323,8 +331,8 @@ func newLogger(w io.Writer, cfg config.Log) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

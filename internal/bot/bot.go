@@ -80,8 +80,9 @@ type Options struct {
 	// Manner is what is shown of an answer that is being made, Processing the text of a placeholder; one of Words if empty.
 	Manner     Manner
 	Processing string
-	// Pause is the time between the messages of one reply.
-	Pause time.Duration
+	// Pause is the time between the messages of one reply, Pace that between two signs of a growing one; zero for one
+	// that WhatsApp bears.
+	Pause, Pace time.Duration
 	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
 	Ack string
 	// Words are what the bot says of its own.

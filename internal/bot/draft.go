@@ -109,7 +109,7 @@ func (d *draft) grows(ctx context.Context, icon func(string) string, cancel func
 	var lost error
 	begin := sync.OnceFunc(func() {
 		worker.Go(func() {
-			tick := time.NewTicker(pace)
+			tick := time.NewTicker(cmp.Or(d.bot.Pace, pace))
 			defer tick.Stop()
 			for {
 				select {

@@ -71,6 +71,9 @@ func (r Rules) allowed(m chat.Message) bool {
 	})
 }
 
+// Refusal is why m would not be answered; empty where it would be.
+func (b *Bot) Refusal(m chat.Message) string { return string(b.Rules.judge(m)) }
+
 // Admit reports whether m is to be stored and answered. What it does not admit is logged with
 // the reason: at debug, but once for each person or group that is not allowed at info.
 func (b *Bot) Admit(m chat.Message) bool {

@@ -248,13 +248,19 @@ func key32(at func(*Config) *[]byte) func(*Config, string) error {
 
 func phone(at func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, value string) error {
-		number, err := phoneNumber(value)
-		if err != nil {
-			return fmt.Errorf("%w; write it with its country code, like +4915112345678", err)
-		}
+		number, err := PhoneNumber(value)
 		*at(c) = number
-		return nil
+		return err
 	}
+}
+
+// PhoneNumber is a phone number, as people write it with its country code, in digits.
+func PhoneNumber(value string) (string, error) {
+	number, err := phoneNumber(value)
+	if err != nil {
+		return "", fmt.Errorf("%w; write it with its country code, like +4915112345678", err)
+	}
+	return number, nil
 }
 
 func allowed(at func(*Config) *[]string) func(*Config, string) error {
