@@ -51,6 +51,12 @@ func (silence) Configure(string)    {}
 // was sent; the same message can be sent again at once.
 var ErrConflict = errors.New("session changed during the send")
 
+// ErrNotKept is among the failures told to Watch.Outage: of a key or secret that a message brought, outside its decryption. whatsmeow
+// just logs it and would acknowledge the message; who handles the message, which is next, must refuse it.
+var ErrNotKept = errors.New("what a message brought could not be stored")
+
+var errAwaited = errors.New("the message that brought the sender key could not be stored and comes again")
+
 // Guard puts the guard around the stores of d, now or, for a device that is not paired yet, as soon as
 // pairing has saved it. It must be called before d is given to a client, and once.
 func Guard(d *store.Device, w Watch) {
@@ -84,7 +90,7 @@ func (c *container) wrap(d *store.Device) {
 	if c.watch.Call != nil {
 		inner = measured{inner, c.watch.Call}
 	}
-	g := &guard{AllSessionSpecificStores: inner, watch: c.watch, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}}
+	g := &guard{AllSessionSpecificStores: inner, watch: c.watch, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -108,10 +114,16 @@ type guard struct {
 	// migrated are the phone users whose sessions have moved to a LID user: whatsmeow asks
 	// for it again with each message, and only the first time changes anything.
 	migrated map[string]string
+	// unkept are the sender keys that could not be stored when a message brought them, and how many more messages wait for
+	// that one: it may never come again.
+	unkept map[string]int
 	// broken is a failure that whatsmeow only logs before it decrypts under what may be the wrong address;
 	// the decryption is then not begun.
 	broken error
 }
+
+// unkeptMost is how many messages wait for a sender key.
+const unkeptMost = 20
 
 type contextKey int
 
@@ -243,13 +255,46 @@ func (g *guard) RemovePreKey(ctx context.Context, id uint32) error {
 	return g.fail(ctx, g.AllSessionSpecificStores.RemovePreKey(ctx, id))
 }
 
+// kept is fail for what a message brings, which whatsmeow stores once the message is decrypted.
+func (g *guard) kept(ctx context.Context, err error) error {
+	if err != nil && !decrypting(ctx) && sendFrom(ctx) == nil {
+		err = fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
+	return g.fail(ctx, err)
+}
+
+// GetSenderKey does not take a key for missing, or for the last one, while a message that brings it waits to come again.
 func (g *guard) GetSenderKey(ctx context.Context, group, user string) ([]byte, error) {
+	name := group + "/" + user
+	if decrypting(ctx) && g.unkept[name] > 0 {
+		g.unkept[name]--
+		return nil, g.unavailable(ctx, errAwaited)
+	}
 	key, err := g.AllSessionSpecificStores.GetSenderKey(ctx, group, user)
-	return key, g.fail(ctx, err)
+	return key, g.senderKey(ctx, name, err)
 }
 
 func (g *guard) PutSenderKey(ctx context.Context, group, user string, key []byte) error {
-	return g.fail(ctx, g.AllSessionSpecificStores.PutSenderKey(ctx, group, user, key))
+	name := group + "/" + user
+	err := g.senderKey(ctx, name, g.AllSessionSpecificStores.PutSenderKey(ctx, group, user, key))
+	if err == nil {
+		defer g.lock(ctx)()
+		delete(g.unkept, name)
+	}
+	return err
+}
+
+func (g *guard) senderKey(ctx context.Context, name string, err error) error {
+	if err != nil && !decrypting(ctx) && sendFrom(ctx) == nil {
+		g.mu.Lock()
+		g.unkept[name] = unkeptMost
+		g.mu.Unlock()
+	}
+	return g.kept(ctx, err)
+}
+
+func (g *guard) PutAppStateSyncKey(ctx context.Context, id []byte, key store.AppStateSyncKey) error {
+	return g.kept(ctx, g.AllSessionSpecificStores.PutAppStateSyncKey(ctx, id, key))
 }
 
 func (g *guard) GetSession(ctx context.Context, address string) ([]byte, error) {

@@ -70,6 +70,10 @@ func (s *sessions) IsTrustedIdentity(context.Context, string, [32]byte) (bool, e
 	return s.broken == nil, s.broken
 }
 
+func (s *sessions) PutSenderKey(context.Context, string, string, []byte) error { return s.broken }
+
+func (s *sessions) GetSenderKey(context.Context, string, string) ([]byte, error) { return nil, nil }
+
 func (s *sessions) PutDevice(_ context.Context, d *store.Device) error {
 	d.SetAllStores(s)
 	d.LIDs = s
@@ -243,5 +247,42 @@ func TestFailedLookupStopsTheNextDecryption(t *testing.T) {
 	}
 	if _, err := d.EventBuffer.GetBufferedEvent(t.Context(), [32]byte{}); err != nil {
 		t.Errorf("the one after it: %v", err)
+	}
+}
+
+// A sender key that could not be stored when a message brought it is not missing: the message comes again.
+func TestASenderKeyThatWasNotStoredIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	read := func() (err error) {
+		return d.EventBuffer.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
+			_, err := d.SenderKeys.GetSenderKey(ctx, "g@g.us", alice)
+			return err
+		})
+	}
+	if err := read(); err != nil {
+		t.Fatalf("a key that is missing: %v", err)
+	}
+	below.broken = errors.New("database gone")
+	if err := d.SenderKeys.PutSenderKey(t.Context(), "g@g.us", alice, []byte{1}); !errors.Is(err, ErrNotKept) || below.outages != 1 {
+		t.Errorf("the key of a message: %v, told %d times", err, below.outages)
+	}
+	if err := read(); !errors.Is(err, context.Canceled) {
+		t.Errorf("a decryption before it came again: %v", err)
+	}
+	below.broken = nil
+	if err := d.SenderKeys.PutSenderKey(t.Context(), "g@g.us", alice, []byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := read(); err != nil {
+		t.Errorf("a decryption after it came again: %v", err)
+	}
+	below.broken = errors.New("database gone")
+	d.SenderKeys.PutSenderKey(t.Context(), "g@g.us", alice, []byte{1})
+	for range unkeptMost {
+		read()
+	}
+	if err := read(); err != nil {
+		t.Errorf("a message that does not come again was waited for too long: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -91,6 +92,8 @@ type Client struct {
 	reuploads map[string][]chan *events.MediaRetry
 	// undelivered are the messages of ours that no device has confirmed, by ID, since when.
 	undelivered map[string]time.Time
+	// unkept is set where a key that a message brought could not be stored, until that message is refused.
+	unkept atomic.Bool
 }
 
 // New returns a client that does nothing until Run.
@@ -180,6 +183,9 @@ func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 		} else {
 			c.count(NotStored)
 			c.Log.Warn("the store failed while a message was decrypted; it is not acknowledged and WhatsApp will deliver it again", "err", err)
+		}
+		if errors.Is(err, device.ErrNotKept) {
+			c.unkept.Store(true)
 		}
 		tell(c.refused)
 	}

@@ -175,15 +175,17 @@ func (s faultyStore) PutSenderKey(ctx context.Context, group, user string, key [
 func TestStoreFailureWhileDecryptingLosesNothing(t *testing.T) {
 	t.Parallel()
 	// A conversation's first message begins a session, by a pre-key; in a group it brings a sender key.
+	type kind string
+	const first, group, firstInGroup kind = "first", "in a group", "first in a group"
 	for _, test := range []struct {
 		method string
-		group  bool
+		kind   kind
 	}{
-		{"GetBufferedEvent", false}, {"DoDecryptionTxn", false}, {"GetSession", false}, {"PutSession", false},
-		{"IsTrustedIdentity", false}, {"PutIdentity", false}, {"GetPreKey", false}, {"RemovePreKey", false}, {"PutBufferedEvent", false},
-		{"GetSenderKey", true},
+		{"GetBufferedEvent", first}, {"DoDecryptionTxn", first}, {"GetSession", first}, {"PutSession", first},
+		{"IsTrustedIdentity", first}, {"PutIdentity", first}, {"GetPreKey", first}, {"RemovePreKey", first}, {"PutBufferedEvent", first},
+		{"GetSenderKey", group}, {"PutSenderKey", group}, {"GetSenderKey", firstInGroup}, {"PutSenderKey", firstInGroup},
 	} {
-		t.Run(test.method, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, %s", test.method, test.kind), func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
@@ -202,12 +204,13 @@ func TestStoreFailureWhileDecryptingLosesNothing(t *testing.T) {
 				return nil
 			})
 			to := owner.LID()
-			if test.group {
-				group, err := alice.Group(ctx, "friends", owner.LID())
-				if err != nil {
+			if test.kind != first {
+				var err error
+				if to, err = alice.Group(ctx, "friends", owner.LID()); err != nil {
 					t.Fatal(err)
 				}
-				to = group
+			}
+			if test.kind == group {
 				if _, err := alice.Say(ctx, to, "before"); err != nil {
 					t.Fatal(err)
 				}

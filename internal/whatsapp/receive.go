@@ -49,6 +49,10 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		l.mu.Lock()
 		delete(l.awaited, evt.Info.ID)
 		l.mu.Unlock()
+		if l.unkept.Swap(false) {
+			tell(l.refused)
+			return false // its text stays in the buffer, and what it brings is stored next time
+		}
 		return l.receive(ctx, evt)
 	case *events.QR, *events.PairSuccess, *events.PairError, *events.ManualLoginReconnect,
 		*events.PairPasskeyRequest, *events.PairPasskeyConfirmation, *events.PairPasskeyError,
