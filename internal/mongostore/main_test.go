@@ -8,9 +8,9 @@ import (
 
 func TestMain(m *testing.M) {
 	// The server that stands in for MongoDB is slow, so that random sequences of calls are few by default.
-	checks := "8"
+	checks := "20"
 	if os.Getenv("WABOT_LONG") != "" {
-		checks = "100"
+		checks = "200"
 	}
 	if err := flag.Set("rapid.checks", checks); err != nil {
 		panic(err)
