@@ -161,6 +161,31 @@ func TestAStaleWriterIsRefused(t *testing.T) {
 	}
 }
 
+// A session that was deleted and begun anew does not count from where it did before: a write made for the old one, and carried
+// out late, is refused.
+func TestALateWriteForADeletedSessionIsRefused(t *testing.T) {
+	t.Parallel()
+	address := mongotest.New(t)
+	one := storetest.Pair(t, open(t, address).Devices(), "100")
+	ctx := t.Context()
+	if err := one.Sessions.PutSession(ctx, "1:0", storetest.Session(1)); err != nil {
+		t.Fatal(err)
+	}
+	two, err := open(t, address).Devices().GetDevice(ctx, types.NewADJID("100", 0, 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := two.Sessions.GetSession(ctx, "1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(one.Sessions.DeleteSession(ctx, "1:0"), one.Sessions.PutSession(ctx, "1:0", storetest.Session(2))); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.Sessions.PutManySessions(ctx, map[string][]byte{"1:0": storetest.Session(3)}); !errors.Is(err, errConflict) {
+		t.Errorf("a write for the session that was deleted: %v", err)
+	}
+}
+
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "localhost", "mongodb://bot:s3cret%zz@localhost/x", "mongodb://bot:s3cret@/x"} {

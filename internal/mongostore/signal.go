@@ -199,9 +199,9 @@ func (d *device) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 	if err != nil {
 		return err
 	}
-	revs := make(map[string]int64, len(list))
+	there := make(map[string]value, len(list))
 	for _, v := range list {
-		revs[v.ID] = v.Rev
+		there[v.ID] = v
 	}
 	var c change
 	for _, v := range list {
@@ -217,8 +217,8 @@ func (d *device) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 		if isSender {
 			moved = d.ref(v.Kind, group+"/"+address)
 		}
-		moved.User, moved.Data, moved.Rev = to, v.Data, revs[moved.ID]+1
-		c.puts = append(c.puts, moved)
+		moved.User, moved.Data = to, v.Data
+		c.puts = append(c.puts, d.over(there[moved.ID], moved))
 		c.gone = append(c.gone, v.ID)
 	}
 	if err := d.commit(ctx, "move a user's keys to the LID", c); err != nil {

@@ -44,11 +44,23 @@ type value struct {
 	// User is the address's user, by which all of a user's documents are found.
 	User string `bson:"user,omitempty"`
 	Data []byte `bson:"data"`
-	// Rev counts the writes, from 1; 0 is a document that is not there.
+	// Rev counts the writes, from the time in milliseconds at which the document was made, so that one that was deleted and made
+	// again does not count the same twice; 0 is a document that is not there.
 	Rev int64 `bson:"rev"`
+
+	was int64 // the rev of what a write replaces
 }
 
 func (v value) there() bool { return v.Rev > 0 }
+
+// over is v as the write that replaces what was there.
+func (d *device) over(was, v value) value {
+	v.was, v.Rev = was.Rev, was.Rev+1
+	if !was.there() {
+		v.Rev = d.s.now().UnixMilli()
+	}
+	return v
+}
 
 // bufferedEvent is a decrypted message, kept until the bot has it, and its hash after that.
 type bufferedEvent struct {
@@ -100,8 +112,7 @@ func (u *unit) change(replay bool) change {
 		case !v.there() && was.there():
 			c.gone = append(c.gone, id)
 		case v.there() && !(was.there() && bytes.Equal(v.Data, was.Data)):
-			v.Rev = was.Rev + 1
-			c.puts = append(c.puts, v)
+			c.puts = append(c.puts, u.d.over(was, v))
 		}
 	}
 	c.gone = append(c.gone, slices.Sorted(maps.Keys(u.gone))...)
@@ -265,8 +276,7 @@ func (d *device) put(ctx context.Context, what string, list ...value) error {
 	for _, v := range list {
 		old := was[v.ID]
 		if !old.there() || !bytes.Equal(old.Data, v.Data) {
-			v.Rev = old.Rev + 1
-			c.puts = append(c.puts, v)
+			c.puts = append(c.puts, d.over(old, v))
 		}
 	}
 	return d.commit(ctx, what, c)
@@ -350,8 +360,8 @@ func (c change) models() []mongo.WriteModel {
 		models = append(models, mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(e).SetUpsert(true))
 	}
 	for _, v := range c.puts {
-		filter := bson.D{{Key: "_id", Value: v.ID}, {Key: "rev", Value: v.Rev - 1}}
-		if v.Rev == 1 {
+		filter := bson.D{{Key: "_id", Value: v.ID}, {Key: "rev", Value: v.was}}
+		if v.was == 0 {
 			filter[1].Value = absent
 		}
 		models = append(models, mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(v).SetUpsert(true))
@@ -396,7 +406,7 @@ func (d *device) rest(ctx context.Context, c change) (change, error) {
 	for _, v := range c.puts {
 		switch there := rows[v.ID]; {
 		case there.Rev == v.Rev && bytes.Equal(there.Data, v.Data):
-		case there.Rev == v.Rev-1:
+		case there.Rev == v.was:
 			left.puts = append(left.puts, v)
 		default:
 			return c, errConflict
