@@ -17,30 +17,30 @@ import (
 	"wabot/internal/storetest"
 )
 
-// Whatever command a decryption is cut off at, before or after the server has carried it out, it has
+// Whatever command a decryption is cut off at, or the primary steps down at, before or after the server has carried it out, it has
 // either happened, or can be done again, or its text waits in the buffer.
 func TestADecryptionCutAtEachCommand(t *testing.T) {
 	t.Parallel()
-	for _, fault := range []mongotest.Fault{mongotest.CutBefore, mongotest.CutAfter} {
+	for _, fault := range []mongotest.Fault{mongotest.CutBefore, mongotest.CutAfter, mongotest.NotPrimary, mongotest.Unconfirmed} {
 		for at := 0; ; at++ {
-			server := mongotest.Start(t)
-			s := open(t, server.URL)
+			line := mongotest.NewLine(t)
+			s := open(t, line.URL)
 			k := &talk{t: t, s: s, d: storetest.Pair(t, s.Devices(), "100"), n: 1}
 			k.receive()
 			k.n = 2
 			var seen int
-			server.OnCommand(func(string) mongotest.Fault {
+			line.OnCommand(func(string) mongotest.Fault {
 				if seen++; seen == at+1 {
 					return fault
 				}
 				return mongotest.None
 			})
 			k.receive() // a blip is not seen
-			server.OnCommand(nil)
+			line.OnCommand(nil)
 			if seen <= at {
 				break // all commands had their turn
 			}
-			again := open(t, server.URL)
+			again := open(t, line.URL)
 			d, err := again.Devices().GetDevice(t.Context(), *k.d.ID)
 			if err != nil {
 				t.Fatal(err)
@@ -63,7 +63,13 @@ func TestOutage(t *testing.T) {
 	s := open(t, server.URL, func(o *Options) { o.Timeout, o.Patience = 300*time.Millisecond, 500*time.Millisecond })
 	k := &talk{t: t, s: s, d: storetest.Pair(t, s.Devices(), "100"), n: 1}
 	k.receive()
-	for name, fault := range map[string][2]func(){"killed": {server.Kill, server.Restart}, "stalled": {server.Stall, server.Resume}} {
+	every := func(f mongotest.Fault) func() {
+		return func() { server.OnCommand(func(string) mongotest.Fault { return f }) }
+	}
+	for name, fault := range map[string][2]func(){
+		"killed": {server.Kill, server.Restart}, "stalled": {server.Stall, server.Resume},
+		"without a primary": {every(mongotest.NotPrimary), every(mongotest.None)},
+	} {
 		fault[0]()
 		err := k.d.EventBuffer.DoDecryptionTxn(t.Context(), func(ctx context.Context) error {
 			if err := k.d.Sessions.PutSession(ctx, "9_1:0", storetest.Session(50)); err != nil {

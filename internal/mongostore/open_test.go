@@ -9,15 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
-	"wabot/internal/chat"
 	"wabot/internal/mongotest"
 	"wabot/internal/storetest"
 )
@@ -272,35 +269,6 @@ func TestABrokenSessionIsSetAside(t *testing.T) {
 	}
 	if err != nil || len(aside) != 1 || aside[0].Key != "9_1:0" || !bytes.Equal(aside[0].Data, junk) {
 		t.Errorf("set aside: %v, %v", aside, err)
-	}
-}
-
-// What is written has reached a majority's journal before it counts, unless the URL asks for something else.
-func TestWriteConcern(t *testing.T) {
-	t.Parallel()
-	address := mongotest.New(t)
-	for query, want := range map[string]string{"": `{"w": "majority","j": true}`, "&w=1": `{"w": {"$numberInt":"1"}}`} {
-		var mu sync.Mutex
-		writes := map[string]int{}
-		s := open(t, address+query, func(o *Options) {
-			o.monitor = &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
-				switch e.CommandName {
-				case "insert", "update", "delete", "findAndModify":
-					mu.Lock()
-					defer mu.Unlock()
-					writes[e.Command.Lookup("writeConcern").String()]++
-				}
-			}}
-		})
-		storetest.Pair(t, s.Devices(), "100")
-		if err := s.Put(t.Context(), chat.Message{Chat: "1@lid", Sender: "1@lid", ID: "1"}, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		mu.Lock()
-		if len(writes) != 1 || writes[want] == 0 {
-			t.Errorf("%q: writes by their concern: %v, want %s", query, writes, want)
-		}
-		mu.Unlock()
 	}
 }
 

@@ -28,12 +28,16 @@ import (
 type Fault int
 
 // The faults: none, the connection cut before the server got the command, cut after the server has
-// carried it out (done, but said it failed), and no answer ever, the command not carried out.
+// carried it out (done, but said it failed), and no answer ever, the command not carried out. Then two of a replica set whose
+// primary steps down: a server that refuses the command as it is not the primary any more, and one that has carried it out, but
+// could not have a majority confirm it, as far as the command is a write.
 const (
 	None Fault = iota
 	CutBefore
 	CutAfter
 	Hang
+	NotPrimary
+	Unconfirmed
 )
 
 // external is the server to use instead of our own, or empty.

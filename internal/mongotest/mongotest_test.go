@@ -89,6 +89,8 @@ func TestFaults(t *testing.T) {
 		{"before", mongotest.CutBefore, false},
 		{"after", mongotest.CutAfter, true},
 		{"hang", mongotest.Hang, false},
+		{"not primary", mongotest.NotPrimary, false},
+		{"unconfirmed", mongotest.Unconfirmed, true},
 	} {
 		s.OnCommand(func(command string) mongotest.Fault {
 			if command == "insert" {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -167,9 +168,17 @@ func (p *proxy) serve(client net.Conn) {
 			io.Copy(io.Discard, client)
 			return
 		}
-		answer, err := p.exchange(server, request, command, collection)
+		var answer []byte
+		if fault == NotPrimary {
+			answer = answerTo(request, bson.D{{Key: "ok", Value: 0.0}, {Key: "errmsg", Value: "not primary"}, {Key: "code", Value: int32(10107)}, {Key: "codeName", Value: "NotWritablePrimary"}})
+		} else {
+			answer, err = p.exchange(server, request, command, collection)
+		}
 		if err != nil || fault == CutAfter {
 			return
+		}
+		if fault == Unconfirmed {
+			answer = unconfirmed(request, command, answer)
 		}
 		if _, err := client.Write(answer); err != nil {
 			return
@@ -209,17 +218,47 @@ func readMessage(r io.Reader) ([]byte, error) {
 // commandOf is the name of the command in an OP_MSG, which is that of its body's first element, and
 // the database and collection that it is for. The first message of a connection is an OP_QUERY, always a hello.
 func commandOf(message []byte) (name, collection string) {
-	const opMsg, body = 2013, 16 + 4 + 1 // header, flags, section kind
-	if len(message) < body || binary.LittleEndian.Uint32(message[12:]) != opMsg {
+	if len(message) < bodyAt || binary.LittleEndian.Uint32(message[12:]) != opMsg {
 		return "hello", ""
 	}
-	first, err := bson.Raw(message[body:]).IndexErr(0)
+	first, err := bson.Raw(message[bodyAt:]).IndexErr(0)
 	if err != nil {
 		return "", ""
 	}
-	database, _ := bson.Raw(message[body:]).Lookup("$db").StringValueOK()
+	database, _ := bson.Raw(message[bodyAt:]).Lookup("$db").StringValueOK()
 	collection, _ = first.Value().StringValueOK()
 	return first.Key(), database + "." + collection
+}
+
+// opMsg is the number of the kind of message that all commands are.
+const opMsg = 2013
+
+// bodyAt is where the document begins in an OP_MSG: after the header, the flags and the kind of its section.
+const bodyAt = 16 + 4 + 1
+
+// answerTo makes the OP_MSG with a document that answers a request.
+func answerTo(request []byte, document bson.D) []byte {
+	body, err := bson.Marshal(document)
+	if err != nil {
+		panic(err)
+	}
+	message := binary.LittleEndian.AppendUint32(nil, uint32(bodyAt+len(body)))
+	message = append(message, 0, 0, 0, 0)
+	message = append(message, request[4:8]...)
+	message = binary.LittleEndian.AppendUint32(message, opMsg)
+	message = append(message, 0, 0, 0, 0, 0)
+	return append(message, body...)
+}
+
+// unconfirmed is the answer to a write with the error that its write concern could not be satisfied.
+func unconfirmed(request []byte, command string, answer []byte) []byte {
+	var document bson.D
+	if !slices.Contains([]string{"insert", "update", "delete", "findAndModify"}, command) || bson.Unmarshal(answer[bodyAt:], &document) != nil {
+		return answer
+	}
+	return answerTo(request, append(document, bson.E{Key: "writeConcernError", Value: bson.D{
+		{Key: "code", Value: int32(189)}, {Key: "codeName", Value: "PrimarySteppedDown"}, {Key: "errmsg", Value: "primary stepped down while waiting for replication"},
+	}}))
 }
 
 func isHello(command string) bool {
