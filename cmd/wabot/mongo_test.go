@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +27,7 @@ import (
 	"wabot/internal/whatsapptest"
 )
 
-// long asks for every step of the sweeps, not just some.
+// long asks for every step of the sweeps, not just some. CI sets it.
 var long = os.Getenv("WABOT_LONG") != ""
 
 // mongoWorld is a world whose bot keeps everything in a MongoDB, unless its settings say otherwise. It ends with the
@@ -35,7 +37,9 @@ type mongoWorld struct {
 	t *testing.T
 	// takeovers are the logins of a process while a frozen one was still connected.
 	takeovers int
-	retries   atomic.Int32 // retry receipts of the bot
+	// release gives back the lease of a process that is dead; nil where there is none.
+	release func(context.Context) error
+	retries atomic.Int32 // retry receipts of the bot
 }
 
 func newMongoWorld(t *testing.T, settings ...string) *mongoWorld {
@@ -201,6 +205,10 @@ func TestOutages(t *testing.T) {
 		{"cut", func(s *mongotest.Server) { s.Cut() }, func(s *mongotest.Server) { s.Cut() }, 300 * time.Millisecond},
 		{"slow", func(s *mongotest.Server) { s.Delay(500 * time.Millisecond) }, func(s *mongotest.Server) { s.Delay(0) }, 5 * time.Second},
 		{"killed for longer than a lease", (*mongotest.Server).Kill, (*mongotest.Server).Restart, 14 * time.Second},
+		{
+			"without a primary", func(s *mongotest.Server) { s.OnCommand(func(string) mongotest.Fault { return mongotest.NotPrimary }) },
+			func(s *mongotest.Server) { s.OnCommand(nil) }, 14 * time.Second,
+		},
 		{"stalled for longer than a lease", func(s *mongotest.Server) { s.Stall() }, func(s *mongotest.Server) { s.Resume() }, 14 * time.Second},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -383,24 +391,24 @@ const never = 1 << 30
 // uses no counter twice.
 func TestKillAtEachCommand(t *testing.T) {
 	t.Parallel()
-	const worlds = 2
-	for world := range worlds {
-		t.Run(fmt.Sprint(world), func(t *testing.T) {
+	for name, conversation := range conversations() {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newMongoWorld(t, "LEASE=4s")
+			w := newMongoWorld(t)
 			line := mongotest.NewLine(t)
 			w.env = append(w.env, over(line))
+			w.release = releaseLeases(t, line.Another().URL)
 			w.do(w.pair(withPatience(t)))
 			all := w.trap(line, never)
-			w.do(w.converse(withPatience(t), 0))
+			w.do(w.converse(withPatience(t), conversation, 0))
 			n, _ := all.remove()
-			step := max(worlds, n/3)
-			if long {
-				step = worlds
+			step := 1
+			if !long {
+				step = max(1, n/3)
 			}
 			kills := 0
-			for k := 1 + world*step/worlds; k <= n; k += step {
-				if w.killInConversation(line, k) {
+			for k := 1 + step/2; k <= n; k += step {
+				if w.killInConversation(line, conversation, k) {
 					kills++
 				}
 			}
@@ -412,21 +420,20 @@ func TestKillAtEachCommand(t *testing.T) {
 
 // killInConversation has wabot killed at the k-th command of a conversation, and started again, and
 // checks the rest of the conversation. It reports whether there were so many commands.
-func (w *mongoWorld) killInConversation(line *mongotest.Line, k int) (killed bool) {
+func (w *mongoWorld) killInConversation(line *mongotest.Line, c conversation, k int) (killed bool) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*patience)
 	defer cancel()
 	tr := w.trap(line, k)
 	talked := make(chan error, 1)
-	go func() { talked <- w.converse(ctx, k) }()
+	go func() { talked <- w.converse(ctx, c, k) }()
 	select {
 	case err := <-talked:
 		talked <- err
 	case <-tr.killed:
 	}
 	if _, killed = tr.remove(); killed {
-		w.do(w.start())
-		if err := w.online(ctx); err != nil {
+		if err := w.restart(ctx); err != nil {
 			w.t.Fatalf("killed at command %d: %v", k, err)
 		}
 	}
@@ -439,46 +446,84 @@ func (w *mongoWorld) killInConversation(line *mongotest.Line, k int) (killed boo
 	return killed
 }
 
-// converse has new people talk with the bot in each way that its sessions differ: a first message,
-// a second one, in a group, from an account with three devices, and with sessions lost.
-func (w *mongoWorld) converse(ctx context.Context, n int) error {
-	name := func(who string) string { return fmt.Sprintf("%s %d", who, n) }
-	bot := w.owner.LID()
-	var group types.JID
-	ask := func(who, in string, phones ...*whatsapptest.Phone) error {
-		chat, question := bot, in+" of "+name(who)
-		text := "!ai " + question
-		if in == "group" {
-			chat, question = group, name(who)+": "+question // the people of a group are told apart
+// conversation is what is said in one or more of the ways that the sessions of a chat with the bot differ, by new people.
+type conversation []func(ctx context.Context, t talkers) error
+
+// talkers are the people of one conversation. They have a number, as each name is one person.
+type talkers struct {
+	*mongoWorld
+	n int
+}
+
+func (t talkers) named(who string) *whatsapptest.Phone {
+	return t.phone(fmt.Sprintf("%s %d", who, t.n))
+}
+
+// ask has a person ask the bot, in a group where one is given, and waits for the answer on their phone and more of them.
+func (t talkers) ask(ctx context.Context, who, what string, group types.JID, more ...*whatsapptest.Phone) error {
+	p := t.named(who)
+	chat, question := t.owner.LID(), what+" of "+p.Name()
+	text := "!ai " + question
+	if !group.IsEmpty() {
+		chat, question = group, p.Name()+": "+question // the people of a group are told apart
+	}
+	if _, err := p.Say(ctx, chat, text); err != nil {
+		return err
+	}
+	for i, p := range append(more, p) {
+		if err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return answered(p, chat, question) > 0 }); err != nil {
+			return fmt.Errorf("no answer to %q on device %d: %w", question, i, err)
 		}
-		if _, err := w.phone(name(who)).Say(ctx, chat, text); err != nil {
+	}
+	return nil
+}
+
+// parts are the ways: a first message and a second one, a group, an account with three devices, and a session that was lost.
+var parts = map[string]conversation{
+	"direct": {func(ctx context.Context, t talkers) error {
+		return errors.Join(t.ask(ctx, "carol", "first", types.JID{}), t.ask(ctx, "carol", "second", types.JID{}))
+	}},
+	"group": {func(ctx context.Context, t talkers) error {
+		group, err := t.named("grace").Group(ctx, "friends", t.owner.LID(), t.named("dave").LID())
+		return errors.Join(err, t.ask(ctx, "dave", "first", group), t.ask(ctx, "dave", "second", group))
+	}},
+	"devices": {func(ctx context.Context, t talkers) error {
+		erin := t.named("erin")
+		return t.ask(ctx, "erin", "devices", types.JID{}, erin.AddCompanion(), erin.AddCompanion())
+	}},
+	"retry": {func(ctx context.Context, t talkers) error {
+		if err := t.ask(ctx, "frank", "before", types.JID{}); err != nil {
 			return err
 		}
-		for i, p := range append(phones, w.phone(name(who))) {
-			if err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return answered(p, chat, question) > 0 }); err != nil {
-				return fmt.Errorf("no answer to %q on device %d: %w", question, i, err)
-			}
+		t.named("frank").LoseSession(t.owner.LID())
+		return t.ask(ctx, "frank", "after", types.JID{})
+	}},
+}
+
+// conversations are those of a sweep: the parts, each for itself, or in the short form one that has them all.
+func conversations() map[string]conversation {
+	if long {
+		return parts
+	}
+	var all conversation
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		all = append(all, parts[name]...)
+	}
+	return map[string]conversation{"all": all}
+}
+
+// converse has the conversation, the n-th of this world, and checks that nobody was told anything twice.
+func (w *mongoWorld) converse(ctx context.Context, c conversation, n int) error {
+	for _, part := range c {
+		if err := part(ctx, talkers{w, n}); err != nil {
+			return err
 		}
-		return nil
 	}
-	carol, dave := w.phone(name("carol")), w.phone(name("dave"))
-	erin, frank := w.phone(name("erin")), w.phone(name("frank"))
-	tablet, desktop := erin.AddCompanion(), erin.AddCompanion()
-	if err := errors.Join(ask("carol", "first"), ask("carol", "second")); err != nil {
-		return err
-	}
-	var err error
-	if group, err = carol.Group(ctx, name("group"), bot, dave.LID()); err != nil {
-		return err
-	}
-	if err := errors.Join(ask("dave", "group"), ask("erin", "devices", tablet, desktop), ask("frank", "before")); err != nil {
-		return err
-	}
-	frank.LoseSession(bot)
-	if err := ask("frank", "after"); err != nil {
-		return err
-	}
-	for _, p := range []*whatsapptest.Phone{carol, dave, erin, frank, tablet, desktop} {
+	mine := fmt.Sprintf(" %d", n)
+	for _, p := range w.whatsapp.Phones() {
+		if !strings.HasSuffix(p.Name(), mine) {
+			continue
+		}
 		seen := map[string]bool{}
 		for _, m := range p.AllMessages() {
 			if key := m.Chat.String() + m.Text; !m.FromMe {
@@ -492,15 +537,50 @@ func (w *mongoWorld) converse(ctx context.Context, n int) error {
 	return nil
 }
 
+// restart starts wabot again after a kill, and waits until it is online.
+func (w *mongoWorld) restart(ctx context.Context) error {
+	return errors.Join(w.startAgain(ctx), w.online(ctx))
+}
+
+// startAgain starts wabot after its end. It gives back the lease of the dead process, whose end would have to be waited for: how
+// long that takes is for other tests.
+func (w *mongoWorld) startAgain(ctx context.Context) error {
+	if w.release != nil {
+		if err := w.release(ctx); err != nil {
+			return err
+		}
+	}
+	return w.start()
+}
+
+// releaseLeases gives a function that gives back the leases in the database with the address.
+func releaseLeases(t *testing.T, address string) func(context.Context) error {
+	client, err := mongo.Connect(options.Client().ApplyURI(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Disconnect(context.Background()) })
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leases := client.Database(strings.TrimPrefix(u.Path, "/")).Collection("leases")
+	return func(ctx context.Context) error {
+		_, err := leases.UpdateMany(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "released", Value: true}}}})
+		return err
+	}
+}
+
 // A kill at any command of the first start, of pairing and of the first login costs at most
 // a second code, and none once the device has logged in.
 func TestKillWhilePairing(t *testing.T) {
 	t.Parallel()
 	pair := func(t *testing.T, k int) (commands int) {
 		ctx := withPatience(t)
-		w := newMongoWorld(t, "LEASE=5s")
+		w := newMongoWorld(t)
 		line := mongotest.NewLine(t)
 		w.env = append(w.env, over(line))
+		w.release = releaseLeases(t, line.Another().URL)
 		// The process must not get ahead of its trap.
 		line.Stall()
 		w.do(w.start())
@@ -530,7 +610,7 @@ func TestKillWhilePairing(t *testing.T) {
 			return commands
 		}
 		known := len(w.whatsapp.Logins()) > 0
-		w.do(w.start())
+		w.do(w.startAgain(ctx))
 		asked, err := w.bot.wait(ctx, "a code or a login", func(output string) (string, bool) {
 			return regexpFirst.FindString(output), regexpFirst.MatchString(output)
 		})

@@ -25,7 +25,11 @@ import (
 
 func TestMain(m *testing.M) {
 	// The stories mostly wait, for each other's processes least of all.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	atOnce := "6"
+	if long {
+		atOnce = "10"
+	}
+	if err := flag.Set("test.parallel", atOnce); err != nil {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"wabot": wabot})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,20 +44,25 @@ func eachWay(t *testing.T, files, mongo int, test func(t *testing.T, store, how 
 func TestConversationSweep(t *testing.T) {
 	t.Parallel()
 	eachWay(t, 6, 2, func(t *testing.T, store, how string, steps func(int) int) {
-		w, c := newSweepWorld(t, store)
-		w.do(w.pair(withPatience(t)))
-		all := w.spring(c, how, never)
-		w.do(w.converse(withPatience(t), 0))
-		n, _ := all.remove()
-		hits := map[string]int{}
-		step := steps(n)
-		for k := 1 + step/2; k <= n; k += step {
-			if call := w.hitInConversation(c, how, k); call != "" {
-				hits[call]++
-			}
+		for name, conversation := range conversations() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				w, c := newSweepWorld(t, store)
+				w.do(w.pair(withPatience(t)))
+				all := w.spring(c, how, never)
+				w.do(w.converse(withPatience(t), conversation, 0))
+				n, _ := all.remove()
+				hits := map[string]int{}
+				step := steps(n)
+				for k := 1 + step/2; k <= n; k += step {
+					if call := w.hitInConversation(c, how, conversation, k); call != "" {
+						hits[call]++
+					}
+				}
+				w.do(w.stop())
+				t.Logf("of %d calls of a conversation these were hit: %v", n, hits)
+			})
 		}
-		w.do(w.stop())
-		t.Logf("of %d calls of a conversation these were hit: %v", n, hits)
 	})
 }
 
@@ -68,8 +74,12 @@ func newSweepWorld(t *testing.T, store string) (*mongoWorld, *control) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.listener.Close() })
-	w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "LEASE=4s", "MONGO_ENABLED=False")
-	w.env = append(w.env, stores[store](t)...)
+	w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "MONGO_ENABLED=False")
+	if store == "mongo" {
+		line := mongotest.NewLine(t)
+		w.env = append(w.env, "MONGO_ENABLED=True", over(line))
+		w.release = releaseLeases(t, line.URL)
+	}
 	return w, c
 }
 
@@ -123,20 +133,19 @@ func (a *ambush) remove() (calls int, call string) {
 
 // hitInConversation has the k-th call of a conversation hit, starts wabot again where that ended it, and checks the
 // rest of the conversation. It returns the call, or nothing where there were not so many.
-func (w *mongoWorld) hitInConversation(c *control, how string, k int) string {
+func (w *mongoWorld) hitInConversation(c *control, how string, talk conversation, k int) string {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*patience)
 	defer cancel()
 	a := w.spring(c, how, k)
 	talked := make(chan error, 1)
-	go func() { talked <- w.converse(ctx, k) }()
+	go func() { talked <- w.converse(ctx, talk, k) }()
 	var err error
 	select {
 	case err = <-talked:
 	case <-a.sprung:
 		if how == "kills" {
-			w.do(w.start())
-			if err := w.online(ctx); err != nil {
+			if err := w.restart(ctx); err != nil {
 				_, call := a.count()
 				w.t.Fatalf("%s at call %d (%s): %v", how, k, call, err)
 			}
@@ -166,7 +175,10 @@ func TestPairingSweep(t *testing.T) {
 		t.Logf("pairing takes %d calls", n)
 		step := steps(n)
 		for k := 1 + step/2; k <= n; k += step {
-			pairWithHit(t, store, how, k)
+			t.Run(fmt.Sprint(k), func(t *testing.T) {
+				t.Parallel()
+				pairWithHit(t, store, how, k)
+			})
 		}
 	})
 }
@@ -194,14 +206,14 @@ func pairWithHit(t *testing.T, store, how string, k int) int {
 			t.Fatalf("%s at call %d (%s): %v", how, k, call, err)
 		case err != nil: // it has ended, and whoever runs it starts it again
 			read = 0
-			w.do(w.start())
+			w.do(w.startAgain(ctx))
 			continue
 		case word == "Online as":
 			calls, _ := a.remove()
 			select {
 			case <-w.bot.exited: // killed right after
 				read = 0
-				w.do(w.start())
+				w.do(w.startAgain(ctx))
 				continue
 			default:
 			}
@@ -223,48 +235,53 @@ func pairWithHit(t *testing.T, store, how string, k int) int {
 	}
 }
 
-// A command of a conversation to MongoDB that is cut off, before or after it was carried out, or never answered, is
-// not noticed by anyone.
+// A command of a conversation to MongoDB that is cut off, before or after it was carried out, never answered, or that a primary
+// refuses or does not confirm as it steps down, is not noticed by anyone.
 func TestFaultAtEachCommand(t *testing.T) {
 	sparingly(t)
 	t.Parallel()
-	for name, fault := range map[string]mongotest.Fault{"cut before": mongotest.CutBefore, "cut after": mongotest.CutAfter, "hangs": mongotest.Hang} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newMongoWorld(t)
-			line := mongotest.NewLine(t)
-			w.env = append(w.env, over(line))
-			w.do(w.pair(withPatience(t)))
-			// hit gives the fault to the k-th command and returns how many there were.
-			hit := func(k int) (n int64) {
-				var seen atomic.Int64
-				line.OnCommand(func(string) mongotest.Fault {
-					if seen.Add(1) == int64(k) {
-						return fault
+	for name, fault := range map[string]mongotest.Fault{
+		"cut before": mongotest.CutBefore, "cut after": mongotest.CutAfter, "hangs": mongotest.Hang,
+		"not primary": mongotest.NotPrimary, "unconfirmed": mongotest.Unconfirmed,
+	} {
+		for part, conversation := range conversations() {
+			t.Run(name+", "+part, func(t *testing.T) {
+				t.Parallel()
+				w := newMongoWorld(t)
+				line := mongotest.NewLine(t)
+				w.env = append(w.env, over(line))
+				w.do(w.pair(withPatience(t)))
+				// hit gives the fault to the k-th command and returns how many there were.
+				hit := func(k int) (n int64) {
+					var seen atomic.Int64
+					line.OnCommand(func(string) mongotest.Fault {
+						if seen.Add(1) == int64(k) {
+							return fault
+						}
+						return mongotest.None
+					})
+					defer line.OnCommand(nil)
+					ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+					defer cancel()
+					if err := w.converse(ctx, conversation, k); err != nil {
+						t.Fatalf("%s at command %d: %v", name, k, err)
 					}
-					return mongotest.None
-				})
-				defer line.OnCommand(nil)
-				ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-				defer cancel()
-				if err := w.converse(ctx, k); err != nil {
-					t.Fatalf("%s at command %d: %v", name, k, err)
+					return seen.Load()
 				}
-				return seen.Load()
-			}
-			n := int(hit(never))
-			step := n / 2
-			if long {
-				step = 1
-			}
-			for k := 1 + step/2; k <= n; k += step {
-				hit(k)
-			}
-			w.do(w.stop())
-			if pairings := strings.Count(w.bot.output.String(), "Link wabot to"); pairings != 1 {
-				t.Errorf("asked to be paired %d times", pairings)
-			}
-			t.Logf("of %d commands of a conversation each %d. %s", n, step, name)
-		})
+				n := int(hit(never))
+				step := 1
+				if !long {
+					step = max(1, n/2)
+				}
+				for k := 1 + step/2; k <= n; k += step {
+					hit(k)
+				}
+				w.do(w.stop())
+				if pairings := strings.Count(w.bot.output.String(), "Link wabot to"); pairings != 1 {
+					t.Errorf("asked to be paired %d times", pairings)
+				}
+				t.Logf("of %d commands of a conversation each %d. %s", n, step, name)
+			})
+		}
 	}
 }
