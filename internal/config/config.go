@@ -19,6 +19,7 @@ import (
 
 	"github.com/joho/godotenv"
 
+	"wabot/internal/access"
 	"wabot/internal/words"
 )
 
@@ -106,9 +107,13 @@ const (
 
 // Access is who may talk to the bot.
 type Access struct {
-	// Allow has no duplicates; an entry is a phone number in digits with its country code, a group's JID
-	// (…@g.us), a LID (…@lid), or "*" for everyone. The account's own chat is always allowed.
-	Allow []string
+	// Allow has no duplicates. The account's own chat is always allowed.
+	Allow access.List
+	// Block are never answered, Admins may command the bot. Neither has access.Everyone, Admins no group.
+	Block, Admins access.List
+	Groups        access.GroupPolicy
+	// StrangerNotices tell the owner of people who may not ask the bot and do.
+	StrangerNotices bool
 }
 
 // WhatsApp is how the bot links to the account.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"wabot/internal/access"
 	"wabot/internal/words"
 )
 
@@ -71,6 +72,7 @@ func TestDefaults(t *testing.T) {
 		Stability: Provider{BaseURL: "https://api.stability.ai", Name: "core", Prefix: "!stability"},
 		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini"}},
 		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute, Words: words.English()},
+		Access:    Access{Groups: access.GroupsAllowed, StrangerNotices: true},
 		WhatsApp:  WhatsApp{DeviceName: "wabot"},
 		Store:     Store{MongoWait: time.Minute, SessionDir: "./session"},
 		HTTP:      HTTP{Addr: "127.0.0.1:3000"},
@@ -122,26 +124,12 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func TestAllow(t *testing.T) {
+func TestAccess(t *testing.T) {
 	t.Parallel()
-	for given, want := range map[string][]string{
-		"+49 151 2345678":                        {"491512345678"},
-		"+49 (0)151 2345678":                     {"491512345678"},
-		"0049-151-2345678":                       {"491512345678"},
-		"491512345678":                           {"491512345678"},
-		"+1 (202) 555.0143":                      {"12025550143"},
-		"\u202a+49\u00a0151\u20112345678\u202c":  {"491512345678"},
-		"491512345678@s.whatsapp.net":            {"491512345678"},
-		"491512345678:3@c.us":                    {"491512345678"},
-		"120363041234567890@g.us":                {"120363041234567890@g.us"},
-		"491512345678-1612345678@G.US":           {"491512345678-1612345678@g.us"},
-		"203847561029384:7@lid":                  {"203847561029384@lid"},
-		"*":                                      {"*"},
-		" , +49 151 2345678,, * ,491512345678, ": {"491512345678", "*"},
-	} {
-		if got := read(t, "ALLOW="+given).Access.Allow; !slices.Equal(got, want) {
-			t.Errorf("ALLOW=%q: got %q, want %q", given, got, want)
-		}
+	c := read(t, "ALLOW= , +49 151 2345678,, * ,491512345678, ", "BLOCK=203847561029384:7@lid", "ADMINS=+1 (202) 555.0143", "GROUP_POLICY=any", "STRANGER_NOTICES=False")
+	want := Access{Allow: access.List{"491512345678", "*"}, Block: access.List{"203847561029384@lid"}, Admins: access.List{"12025550143"}, Groups: access.GroupsAny}
+	if !reflect.DeepEqual(c.Access, want) {
+		t.Errorf("got %+v, want %+v", c.Access, want)
 	}
 }
 
@@ -175,6 +163,10 @@ func TestProblems(t *testing.T) {
 		{"ALLOW=+49151987654390123", "has 17 digits"},
 		{"ALLOW=alice", `ALLOW: "alice" is not a phone number`},
 		{"ALLOW=alice, 491519876543@newsletter", `ALLOW: "alice" is not a phone number, "49•••43@newsletter" is no address`},
+		{"BLOCK=*", `BLOCK: * for everyone is not possible here; write phone numbers`},
+		{"ADMINS=*", `ADMINS: * for everyone is not possible here; write phone numbers`},
+		{"ADMINS=491512345678-1612345678@g.us", `ADMINS: "49•••78-16•••78@g.us" is a group; write the numbers`},
+		{"GROUP_POLICY=all", `GROUP_POLICY: "all" is not a choice; write one of allowed, any, off`},
 		{"PAIR_PHONE=(0)151 9876543", `PAIR_PHONE: "(0)15•••43" has no country code; write it with`},
 		{"WHATSAPP_NOISE_ROOT_KEY=0a", "WHATSAPP_NOISE_ROOT_KEY: the value given is not a key of 32 bytes"},
 		{"MONGO_ENABLED=True", "MONGO_URL: not set; MONGO_ENABLED is True"},

@@ -13,9 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
-	"wabot/internal/mask"
+	"wabot/internal/access"
 )
 
 // The kinds of values. Each makes an option's read from the place of its value in the Config.
@@ -256,88 +255,41 @@ func phone(at func(*Config) *string) func(*Config, string) error {
 
 // PhoneNumber is a phone number, as people write it with its country code, in digits.
 func PhoneNumber(value string) (string, error) {
-	number, err := phoneNumber(value)
+	number, err := access.Number(value)
 	if err != nil {
 		return "", fmt.Errorf("%w; write it with its country code, like +4915112345678", err)
 	}
 	return number, nil
 }
 
-func allowed(at func(*Config) *[]string) func(*Config, string) error {
+// people takes entries of a list, separated by commas; everyone is the entry for everyone, or empty where that must not be.
+func people(at func(*Config) *access.List, everyone string) func(*Config, string) error {
 	return func(c *Config, value string) error {
-		var list []string
-		var bad []error
+		var list access.List
+		var bad []string
 		for entry := range strings.SplitSeq(value, ",") {
 			if entry = trim(entry); entry == "" {
 				continue
 			}
-			who, err := address(entry)
-			if err != nil {
-				bad = append(bad, err)
-			} else if !slices.Contains(list, who) {
+			who, err := access.Parse(entry)
+			switch {
+			case err != nil:
+				bad = append(bad, err.Error())
+			case who == access.Everyone && everyone == "":
+				bad = append(bad, "* for everyone is not possible here")
+			case !slices.Contains(list, who):
 				list = append(list, who)
 			}
 		}
 		if len(bad) > 0 {
-			var words []string
-			for _, err := range bad {
-				words = append(words, err.Error())
+			or := " or hidden addresses (203847561029384@lid)"
+			if everyone != "" {
+				or = ", hidden addresses (203847561029384@lid) or * for everyone"
 			}
-			return fmt.Errorf("%s; write phone numbers with their country code (+49 151 2345678), groups (120363041234567890@g.us), hidden addresses (203847561029384@lid) or * for everyone, separated by commas",
-				strings.Join(words, ", "))
+			return fmt.Errorf("%s; write phone numbers with their country code (+49 151 2345678), groups (120363041234567890@g.us)%s, separated by commas",
+				strings.Join(bad, ", "), or)
 		}
 		*at(c) = list
 		return nil
 	}
-}
-
-var (
-	groupJID = regexp.MustCompile(`^[0-9]{5,20}(-[0-9]{5,20})?@g\.us$`)
-	lidJID   = regexp.MustCompile(`^([0-9]{5,20})(:[0-9]+)?@lid$`)
-	phoneJID = regexp.MustCompile(`^([0-9]+)(:[0-9]+)?@(s\.whatsapp\.net|c\.us)$`)
-)
-
-// address brings an entry of ALLOW into the form that Access.Allow has.
-func address(entry string) (string, error) {
-	jid := strings.ToLower(entry)
-	switch {
-	case jid == "*", groupJID.MatchString(jid):
-		return jid, nil
-	case lidJID.MatchString(jid):
-		return lidJID.FindStringSubmatch(jid)[1] + "@lid", nil
-	case phoneJID.MatchString(jid):
-		return phoneNumber(phoneJID.FindStringSubmatch(jid)[1])
-	case strings.Contains(jid, "@"):
-		return "", fmt.Errorf("%q is no address of a person or a group", mask.JID(entry))
-	}
-	return phoneNumber(entry)
-}
-
-// phoneNumber brings a number as people write it into digits that begin with the country
-// code: "+49 (0)151 23-45678" is "491512345678". 7 to 15 digits, as E.164 has them.
-func phoneNumber(s string) (string, error) {
-	// Numbers copied from an address book carry invisible marks of writing direction.
-	number := strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || unicode.In(r, unicode.Cf, unicode.Pd) || r == '.' || r == '/' {
-			return -1
-		}
-		return r
-	}, s)
-	shown := strconv.Quote(mask.JID(number))
-	international := strings.HasPrefix(number, "+") || strings.HasPrefix(number, "00")
-	number = strings.TrimPrefix(strings.TrimPrefix(number, "+"), "00")
-	if international {
-		// The zero that is dialled within the country only.
-		number = strings.Replace(number, "(0)", "", 1)
-	}
-	number = strings.NewReplacer("(", "", ")", "").Replace(number)
-	switch {
-	case number == "", strings.Trim(number, "0123456789") != "":
-		return "", fmt.Errorf("%s is not a phone number", shown)
-	case number[0] == '0':
-		return "", fmt.Errorf("%s has no country code", shown)
-	case len(number) < 7 || len(number) > 15:
-		return "", fmt.Errorf("%s has %d digits, and phone numbers have 7 to 15 with their country code", shown, len(number))
-	}
-	return number, nil
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/rivo/uniseg"
 
+	"wabot/internal/access"
+	"wabot/internal/mask"
 	"wabot/internal/words"
 )
 
@@ -310,7 +312,39 @@ var sections = []section{
 		{
 			name: "ALLOW", example: "+1 202 555 0143, 120363041234567890@g.us",
 			means: "Who gets answers besides your own chat with yourself, separated by commas: phone numbers with their country code, groups (...@g.us), hidden addresses (...@lid), or * for everyone. Everyone who is answered spends your money.",
-			read:  allowed(func(c *Config) *[]string { return &c.Access.Allow }),
+			read:  people(func(c *Config) *access.List { return &c.Access.Allow }, access.Everyone),
+		},
+		{
+			name: "BLOCK", example: "+1 202 555 0199",
+			means: "Who never gets answers, whatever else is set or said: numbers, groups and hidden addresses like those of ALLOW.",
+			read:  people(func(c *Config) *access.List { return &c.Access.Block }, ""),
+		},
+		{
+			name: "ADMINS", example: "+1 202 555 0143",
+			means: "Who may use the commands for admins besides you, such as !allow, and gets answers wherever they are: phone numbers and hidden addresses.",
+			read: func(c *Config, value string) error {
+				if err := people(func(c *Config) *access.List { return &c.Access.Admins }, "")(c, value); err != nil {
+					return err
+				}
+				for _, who := range c.Access.Admins {
+					if strings.HasSuffix(who, "@g.us") {
+						return fmt.Errorf("%q is a group; write the numbers of the people in it", mask.JID(who))
+					}
+				}
+				return nil
+			},
+		},
+		{
+			name: "GROUP_POLICY", def: "allowed",
+			means: "Who gets answers in groups: allowed for those in ALLOW and for everyone in a group that is in ALLOW, any for everyone in every group, off for nobody but you.",
+			read: choice(func(c *Config) *access.GroupPolicy { return &c.Access.Groups }, map[string]access.GroupPolicy{
+				"allowed": access.GroupsAllowed, "any": access.GroupsAny, "off": access.GroupsOff,
+			}),
+		},
+		{
+			name: "STRANGER_NOTICES", def: "True",
+			means: "When someone who may not asks the bot, you are told in your own chat, at most once a day for each person, with the command that lets them in. False to leave that to the log.",
+			read:  boolean(func(c *Config) *bool { return &c.Access.StrangerNotices }),
 		},
 	}},
 	{"WhatsApp", []option{

@@ -81,7 +81,7 @@ func TestExampleReadsBack(t *testing.T) {
 		p.Icon, p.Key, p.Size = "", Secret{}, ""
 	}
 	// These have an example in the place of a default.
-	got.Access.Allow, got.WhatsApp.PairPhone, got.Store.MongoURL, got.Backup, got.HTTP.Token = nil, "", Secret{}, Secret{}, Secret{}
+	got.Access.Allow, got.Access.Block, got.Access.Admins, got.WhatsApp.PairPhone, got.Store.MongoURL, got.Backup, got.HTTP.Token = nil, nil, nil, "", Secret{}, Secret{}, Secret{}
 	got.Store.Key, got.Store.OldKey = Secret{}, Secret{}
 	got.Chat.Reply, got.Chat.Processing = "", ""
 	if !reflect.DeepEqual(got, want) {
