@@ -273,7 +273,7 @@ func phone(ctx context.Context, w *world, args []string) error {
 		if err != nil {
 			return err
 		}
-		if got := shown(p, chat, args[1]); got != want {
+		if got := shown(p, chat, strings.ReplaceAll(args[1], `\n`, "\n")); got != want {
 			return fmt.Errorf("%s shows %q %d times, want %d", name, args[1], got, want)
 		}
 		return nil

@@ -241,7 +241,14 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	})
 	o.Model, o.Painter, o.Uploader = watchedModel{models, site}, watchedPainter{models, site}, wa
 	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
+	o.Status = func(ctx context.Context) bot.Status {
+		s := site.status(ctx)
+		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: s.Waiting}
+	}
 	b = bot.New(o)
+	for _, name := range o.Rules.Shadowed() {
+		log.Warn("a command in chat cannot be used, because a model has it as its prefix", "command", name)
+	}
 
 	// Sending outlives answering, and leading outlives sending: whoever is used last stops last.
 	g, ctx := errgroup.WithContext(ctx)
@@ -263,25 +270,29 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 // take stores a message that came in, to be answered or as what its group's next turn should know of, and tells what became of it. moveIn
 // makes the inbox that of the account. An error means: the message is to come again.
 func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, moveIn func() error) (became string, err error) {
+	if err := moveIn(); err != nil {
+		return "", err
+	}
 	known, err := b.Known(ctx, m)
 	if err != nil {
 		return "", err
 	}
 	said := m
+	admitted := known
 	if !known {
 		m = bot.Edited(m)
-	}
-	if known || b.Admit(m) {
-		if err := moveIn(); err != nil {
+		if admitted, err = b.Admit(ctx, m); err != nil {
 			return "", err
 		}
+	}
+	if admitted {
 		return stored, box.Put(ctx, m)
 	}
-	if err := b.Notice(ctx, said); err != nil || !b.Hears(said) {
+	if err := b.Notice(ctx, said); err != nil {
 		return ignored, err
 	}
-	if err := moveIn(); err != nil {
-		return "", err
+	if hears, err := b.Hears(ctx, said); err != nil || !hears {
+		return ignored, err
 	}
 	return ignored, box.Hear(ctx, said)
 }
@@ -289,7 +300,10 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 // botOptions are what the settings say of the bot. What it asks, and where it sends, is left to the caller.
 func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *slog.Logger) bot.Options {
 	return bot.Options{
-		Rules:         bot.Rules{Allow: cfg.Access.Allow, Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled},
+		Rules: bot.Rules{
+			Allow: cfg.Access.Allow, Block: cfg.Access.Block, Admins: cfg.Access.Admins, Groups: cfg.Access.Groups,
+			Prefix: cfg.DefaultModel().Prefix, Prefixes: models.Prefixes(), Everything: !cfg.Model.PrefixEnabled,
+		},
 		Models:        models,
 		Instructions:  cfg.Model.Instructions,
 		History:       cfg.Model.History,
@@ -303,6 +317,8 @@ func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *
 		Notes:         notes,
 		Words:         cfg.Chat.Words,
 		Log:           log,
+
+		StrangerNotices: cfg.Access.StrangerNotices,
 	}
 }
 

@@ -140,6 +140,10 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 	if t.live {
 		o.Manner, o.Pace = bot.Stream, 80*time.Millisecond
 	}
+	begin := time.Now()
+	o.Status = func(context.Context) bot.Status {
+		return bot.Status{Version: version(), Online: begin, Store: "files in " + dir}
+	}
 	t.bot = bot.New(o)
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -268,7 +272,11 @@ func (t *talk) run(ctx context.Context) error {
 func (t *talk) ask(ctx context.Context, line string) (answered bool, err error) {
 	m := t.like
 	m.ID, m.Time, m.Text = rand.Text(), time.Now(), line
-	if why := t.bot.Refusal(m); why != "" {
+	why, err := t.bot.Refusal(ctx, m)
+	if err != nil {
+		return false, err
+	}
+	if why != "" {
 		fmt.Fprintf(t.Stderr, "(not answered: %s)\n", why)
 		return false, nil
 	}
@@ -361,6 +369,8 @@ func (t *talk) Typing(context.Context, string) (stop func()) {
 	}
 	return func() {}
 }
+
+func (t *talk) Own() (jid, alt string) { return own, "" }
 
 func (t *talk) React(context.Context, chat.Message, string) {}
 

@@ -39,6 +39,8 @@ type Messenger interface {
 	React(ctx context.Context, m chat.Message, emoji string)
 	// MarkRead shows messages of one chat as read.
 	MarkRead(ctx context.Context, messages []chat.Message)
+	// Own is the address of the account's chat with itself, and its other one.
+	Own() (jid, alt string)
 }
 
 // Turns is the part of the inbox that a turn works with.
@@ -52,6 +54,8 @@ type Turns interface {
 	// Heard is what was said in a group since Unhear, and is not to be answered.
 	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
 	Unhear(ctx context.Context, chatJID string, used []chat.Message) error
+	// Put stores a message of the bot's own making, to be answered.
+	Put(ctx context.Context, m chat.Message) error
 }
 
 // Options are what a Bot needs. All are required but Instructions and History.
@@ -74,7 +78,7 @@ type Options struct {
 	// MaxAge is the age from which on a message is not answered; zero answers all.
 	MaxAge time.Duration
 	// Takeover is how long the bot is quiet in a chat after the account's owner has written there by hand; zero for
-	// not at all, and then Notes may be nil.
+	// not at all.
 	Takeover time.Duration
 	Notes    Notes
 	// Manner is what is shown of an answer that is being made, Processing the text of a placeholder; one of Words if empty.
@@ -85,6 +89,10 @@ type Options struct {
 	Pause, Pace time.Duration
 	// Ack is the emoji that a question is reacted to with until it is answered; empty for none.
 	Ack string
+	// StrangerNotices tell the account's owner of people who asked the bot and may not.
+	StrangerNotices bool
+	// Status says how the bot is.
+	Status func(ctx context.Context) Status
 	// Words are what the bot says of its own.
 	Words words.Words
 	Log   *slog.Logger
@@ -97,11 +105,20 @@ type Bot struct {
 	refused map[string]bool
 	drawn   map[string]drawing   // by message
 	quiet   map[string]time.Time // by chat: until when the owner has it, as far as it was looked up
+
+	// What people have set, as far as it was looked up; each lock is held from looking to keeping.
+	setting   sync.Mutex
+	set       map[string]settings // by chat
+	granting  sync.Mutex
+	granted   bool // grants are looked up
+	grants    []grant
+	reporting sync.Mutex
+	strangers *strangers
 }
 
 // New returns a bot.
 func New(o Options) *Bot {
-	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}, quiet: map[string]time.Time{}}
+	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}, quiet: map[string]time.Time{}, set: map[string]settings{}}
 }
 
 // partLimit is the length, in characters, that a message is split at. WhatsApp takes 65,536, but shows
@@ -153,7 +170,7 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 	if w.nothing() && t.Reply == nil {
 		return nil
 	}
-	b.WA.MarkRead(ctx, append(w.old, w.fresh...))
+	b.WA.MarkRead(ctx, spoken(append(w.old, w.fresh...)))
 	b.ack(ctx, t, b.Ack)
 	defer b.WA.Typing(ctx, t.Chat)()
 	begin := time.Now()
@@ -225,10 +242,21 @@ func (b *Bot) answers(ctx context.Context, t chat.Turn, d *draft) (failure strin
 
 // answer returns what to answer, in parts that have no ID yet: a picture of a model that draws, or text.
 func (b *Bot) answer(ctx context.Context, t *chat.Turn, d *draft) (said []chat.Part, failure string, err error) {
-	if to, _, _ := b.Models.Pick(t.Messages[0].Text); to.Draws() && !b.bare(t) {
+	first := t.Messages[0]
+	if first.Kind == chat.Announcement {
+		return []chat.Part{{Text: first.Text, Command: noticePart}}, "", nil
+	}
+	if c, args, ok := b.Rules.command(first); ok {
+		return b.obey(ctx, t, c, args)
+	}
+	s, err := b.settings(ctx, first)
+	if err != nil {
+		return nil, "", err
+	}
+	if to := b.pick(s, first.Text); to.Draws() && !b.bare(t) {
 		return b.draw(ctx, t, to, d)
 	}
-	return b.text(ctx, t, d)
+	return b.text(ctx, t, s, d)
 }
 
 // texts are the messages of a text.
@@ -241,15 +269,15 @@ func (b *Bot) texts(text string) (said []chat.Part) {
 
 // text returns what to answer. A failure of the model is answered too, in a sentence; its
 // cause is returned for the operator.
-func (b *Bot) text(ctx context.Context, t *chat.Turn, d *draft) (said []chat.Part, failure string, err error) {
-	if text, ok := b.command(t); ok {
-		return b.texts(text), "", nil
+func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (said []chat.Part, failure string, err error) {
+	if b.bare(t) {
+		return b.texts(b.help(t.Last())), "", nil
 	}
 	history, err := b.Turns.History(ctx, t.Chat, b.History)
 	if err != nil {
 		return nil, "", err
 	}
-	history = visible(history, t)
+	history = b.conversation(visible(s.after(history), t))
 	heard, err := b.heard(ctx, t)
 	if err != nil {
 		return nil, "", err
@@ -257,11 +285,11 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, d *draft) (said []chat.Par
 	if err := d.asking(ctx); err != nil {
 		return nil, "", err
 	}
-	c, err := b.complete(ctx, b.withHeard(b.prompt(t, history), len(t.Messages), heard), d)
+	c, err := b.complete(ctx, b.withHeard(b.prompt(t, s, history), len(t.Messages), heard), d)
 	var e *llm.Error
 	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
 		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY_TOKENS", "chat", mask.JID(t.Chat))
-		c, err = b.complete(ctx, b.prompt(t, nil), d)
+		c, err = b.complete(ctx, b.prompt(t, s, nil), d)
 	}
 	if err != nil {
 		return b.apology(ctx, t, err)
@@ -400,6 +428,9 @@ func permanent(err error) bool {
 // killed meanwhile. What is shown of an answer that was being made is edited into it.
 func (b *Bot) GiveUp(ctx context.Context, t chat.Turn, cause error) error {
 	defer b.acked(ctx, &t)
+	if t.Last().Kind == chat.Announcement {
+		return nil
+	}
 	if t.Reply != nil && !t.Reply.Open() {
 		if t.Reply.Failure == "" {
 			return nil

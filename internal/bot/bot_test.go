@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"wabot/internal/access"
 	"wabot/internal/chat"
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
@@ -30,7 +31,8 @@ type world struct {
 	stored  []chat.Exchange  // that Find looks through
 	heard   []chat.Message
 	amended []chat.Message
-	replies []chat.Reply // that were amended
+	replies []chat.Reply   // that were amended
+	put     []chat.Message // of the bot's own making
 	ids     int
 	saved   *chat.Reply               // the last
 	grow    func(onText func(string)) // if set, how an answer comes
@@ -106,6 +108,13 @@ func (w *world) Unhear(_ context.Context, _ string, used []chat.Message) error {
 	return w.do("unhear %d", len(used))
 }
 
+func (w *world) Put(_ context.Context, m chat.Message) error {
+	w.put = append(w.put, m)
+	return w.do("put %s", m.ID)
+}
+
+func (w *world) Own() (jid, alt string) { return ownLID, ownPN }
+
 func (w *world) NewID() string { w.ids++; return fmt.Sprintf("OUT%d", w.ids) }
 
 func (w *world) Send(_ context.Context, to string, p chat.Part, quote *chat.Message) error {
@@ -143,7 +152,7 @@ func newWorld(t *testing.T) (*world, *Bot) {
 		{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini", Icon: "✨", Instructions: "Be brief."},
 		{Name: "dalle", Prefix: "!dalle", Icon: "🎨", Painter: new(llm.Client)},
 	}})
-	return w, New(Options{Rules: Rules{Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, HistoryTokens: 8000, Words: words.English(), Log: slog.New(slog.DiscardHandler)})
+	return w, New(Options{Rules: Rules{Allow: access.List{access.Everyone}, Prefix: "!ai", Prefixes: models.Prefixes()}, Model: w, Models: models, Painter: w, Uploader: w, Turns: w, WA: w, Instructions: "Be kind.", History: 5, HistoryTokens: 8000, Words: words.English(), Notes: &noteBook{kept: map[string][]byte{}}, Log: slog.New(slog.DiscardHandler)})
 }
 
 func turn(messages ...chat.Message) chat.Turn {

@@ -115,12 +115,32 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 	if err != nil {
 		return w, err
 	}
+	r, err := b.rules(ctx)
+	if err != nil {
+		return w, err
+	}
+	s, err := b.settings(ctx, t.Last())
+	if err != nil {
+		return w, err
+	}
 	for _, m := range messages {
+		c, _, commanded := r.command(m)
+		old := b.MaxAge > 0 && time.Since(m.Time) > b.MaxAge
 		switch {
 		case m.Change != nil, m.Revoked:
+		case m.Kind == chat.Announcement:
+			w.fresh = append(w.fresh, m)
+		case commanded && !r.may(c, m):
+			b.Log.Debug("message ignored", "id", m.ID, "chat", mask.JID(m.Chat), "why", string(notYours))
+		case commanded && !old:
+			// What pauses the bot does so for what comes after it.
+			s.Paused = (s.Paused || c.name == pauseCommand) && c.name != resumeCommand
+			w.fresh = append(w.fresh, m)
+		case s.Paused:
+			b.Log.Debug("not answered: the bot is paused in this chat", "id", m.ID, "chat", mask.JID(m.Chat))
 		case !m.FromMe && m.Time.Before(quiet):
 			b.Log.Debug("not answered: the account's owner writes in this chat by hand", "id", m.ID, "chat", mask.JID(m.Chat))
-		case b.MaxAge > 0 && time.Since(m.Time) > b.MaxAge:
+		case old:
 			w.old = append(w.old, m)
 		default:
 			w.fresh = append(w.fresh, m)
@@ -158,6 +178,9 @@ func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.
 		return nil, nil
 	}
 	left := spoken(x.Messages)
+	if slices.ContainsFunc(left, b.alone) {
+		return nil, nil // what a command did stays done
+	}
 	var now []chat.Part
 	if len(left) > 0 {
 		if time.Since(left[len(left)-1].Time) > editWindow {
@@ -255,10 +278,10 @@ func replaced(r chat.Reply, changes []chat.Part) chat.Reply {
 	return r
 }
 
-// spoken are the messages that say something: neither changes nor taken back.
+// spoken are the messages in which somebody says something: neither changes nor taken back, nor notices.
 func spoken(messages []chat.Message) (all []chat.Message) {
 	for _, m := range messages {
-		if m.Change == nil && !m.Revoked {
+		if m.Change == nil && !m.Revoked && m.Kind != chat.Announcement {
 			all = append(all, m)
 		}
 	}

@@ -127,8 +127,8 @@ func TestEditOfWhatIsNotStored(t *testing.T) {
 	if got := Edited(m); got.ID != "A" || got.Change != nil {
 		t.Errorf("as a message %+v", got)
 	}
-	if b.Admit(from("", revoke("A"))) {
-		t.Error("a revoke of what is not stored is admitted")
+	if admitted, err := b.Admit(t.Context(), from("", revoke("A"))); admitted || err != nil {
+		t.Errorf("a revoke of what is not stored is admitted: %v, %v", admitted, err)
 	}
 	answeredTurn(w)
 	if known, err := b.Known(t.Context(), m); !known || err != nil {

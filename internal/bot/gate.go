@@ -1,9 +1,11 @@
 package bot
 
 import (
+	"context"
 	"slices"
 	"strings"
 
+	"wabot/internal/access"
 	"wabot/internal/chat"
 	"wabot/internal/mask"
 	"wabot/internal/model"
@@ -11,15 +13,21 @@ import (
 
 // Rules say who is answered, and when.
 type Rules struct {
-	// Allow are those who get answers besides the account's own chat: phone numbers in
-	// digits, LIDs (…@lid), groups (…@g.us), or "*" for everyone.
-	Allow []string
+	// Allow are those who get answers besides the account's own chat, Block those who never do.
+	Allow, Block access.List
+	// Admins may use every command, and get answers. The account's owner is always one.
+	Admins access.List
+	// Groups says who is answered in groups; GroupsAllowed if empty.
+	Groups access.GroupPolicy
 	// Prefix begins the messages meant for the bot, in any case of letters, and so does each of Prefixes.
 	Prefix   string
 	Prefixes []string
 	// Everything makes every message of those allowed one meant for the bot. The account's
 	// own messages in other chats still need the prefix.
 	Everything bool
+
+	// said is what admins have said in chats, oldest first.
+	said []grant
 }
 
 // verdict says whether a message is to be answered. The reasons are a fixed set.
@@ -30,6 +38,7 @@ const (
 	aChange      verdict = "an edit or a revoke of a message that was not for the bot"
 	noPrefix     verdict = "the account's own message without the prefix"
 	notAddressed verdict = "neither prefix, mention nor reply to the bot"
+	notYours     verdict = "a command that its author may not use"
 	stranger     verdict = "the person is not in ALLOW"
 	strangeGroup verdict = "neither the group nor the person is in ALLOW"
 )
@@ -37,9 +46,12 @@ const (
 // judge applies the rules to a message.
 func (r Rules) judge(m chat.Message) verdict {
 	_, prefixed := r.cut(m.Text)
+	c, _, commanded := r.command(m)
 	switch {
 	case m.Change != nil:
 		return aChange
+	case commanded && r.may(c, m):
+		return answer
 	case m.Own:
 		return answer
 	case m.FromMe:
@@ -51,61 +63,121 @@ func (r Rules) judge(m chat.Message) verdict {
 		return strangeGroup
 	case !r.allowed(m):
 		return stranger
+	case commanded:
+		return notYours
 	case r.Everything, prefixed, m.Mentioned, m.Quoted != nil && m.Quoted.FromBot:
 		return answer
 	}
 	return notAddressed
 }
 
+// standing is what the rules say of a person or a group by itself.
+type standing int
+
+const (
+	unknown standing = iota
+	welcome
+	blocked
+)
+
+// standing looks someone up by their addresses, of which some may be empty. What an admin said last goes before ALLOW, but
+// nothing goes before BLOCK.
+func (r Rules) standing(jids ...string) standing {
+	if r.Block.Has(jids...) {
+		return blocked
+	}
+	for _, g := range slices.Backward(r.said) {
+		if access.Is(g.Who, jids...) {
+			if g.Allow {
+				return welcome
+			}
+			return blocked
+		}
+	}
+	if r.Allow.Has(jids...) {
+		return welcome
+	}
+	return unknown
+}
+
+// admin reports whether m is an admin's, who may be one in this chat.
+func (r Rules) admin(m chat.Message) bool {
+	return m.FromMe || r.isAdmin(m.Sender, m.SenderAlt) && !(m.Group && r.Groups == access.GroupsOff)
+}
+
+func (r Rules) isAdmin(jids ...string) bool { return r.Admins.Has(jids...) && !r.Block.Has(jids...) }
+
 // allowed reports whether the sender or the group of m is allowed, under either address.
 func (r Rules) allowed(m chat.Message) bool {
-	return slices.ContainsFunc(r.Allow, func(entry string) bool {
-		switch entry {
-		case "*", m.Sender, m.SenderAlt:
-			return true
-		case m.Chat:
-			return m.Group
-		}
-		number := entry + "@s.whatsapp.net"
-		return number == m.Sender || number == m.SenderAlt
-	})
+	if r.admin(m) {
+		return true
+	}
+	person := r.standing(m.Sender, m.SenderAlt)
+	if !m.Group {
+		return person == welcome
+	}
+	group := r.standing(m.Chat)
+	switch {
+	case r.Groups == access.GroupsOff, person == blocked, group == blocked:
+		return false
+	case r.Groups == access.GroupsAny:
+		return true
+	}
+	return person == welcome || group == welcome
 }
 
 // Refusal is why m would not be answered; empty where it would be.
-func (b *Bot) Refusal(m chat.Message) string { return string(b.Rules.judge(m)) }
+func (b *Bot) Refusal(ctx context.Context, m chat.Message) (string, error) {
+	r, err := b.rules(ctx)
+	return string(r.judge(m)), err
+}
 
 // Admit reports whether m is to be stored and answered. What it does not admit is logged with
-// the reason: at debug, but once for each person or group that is not allowed at info.
-func (b *Bot) Admit(m chat.Message) bool {
-	v := b.Rules.judge(m)
+// the reason: at debug, but once for each person or group that is not allowed at info. The owner is told too of those who
+// asked the bot. An error means: the message is to come again.
+func (b *Bot) Admit(ctx context.Context, m chat.Message) (bool, error) {
+	r, err := b.rules(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := b.reckon(ctx); err != nil {
+		return false, err
+	}
+	v := r.judge(m)
 	if v == answer {
-		return true
+		return true, nil
 	}
 	b.Log.Debug("message ignored", "id", m.ID, "chat", mask.JID(m.Chat), "why", string(v))
+	if v != stranger && v != strangeGroup {
+		return false, nil
+	}
+	b.refuse(r, m, v)
+	return false, b.report(ctx, r, m)
+}
+
+// refuse logs, once, that someone is not answered.
+func (b *Bot) refuse(r Rules, m chat.Message, v verdict) {
 	who := m.Sender
-	switch v {
-	case stranger:
-	case strangeGroup:
-		if r := (Rules{Allow: []string{"*"}, Prefix: b.Rules.Prefix, Prefixes: b.Rules.Prefixes}); r.judge(m) != answer {
-			return false
+	if v == strangeGroup {
+		open := r
+		open.Allow, open.Groups = access.List{access.Everyone}, access.GroupsAny
+		if open.judge(m) != answer {
+			return
 		}
 		who = m.Chat
-	default:
-		return false
 	}
 	if !b.firstRefusal(who) {
-		return false
+		return
 	}
 	if v == strangeGroup {
 		b.Log.Info("asked in a group that is not in ALLOW; to let it in, add the group's address to ALLOW", "group", groupAddress(m.Chat))
-		return false
+		return
 	}
 	number := m.SenderAlt
 	if number == "" {
 		number = m.Sender
 	}
 	b.Log.Info("a message from someone who is not in ALLOW is ignored; to let them in, add their number to ALLOW", "number", mask.JID(number))
-	return false
 }
 
 // groupAddress returns a group's address for the log. Those of old groups hold the founder's

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"wabot/internal/access"
 	"wabot/internal/chat"
 )
 
@@ -13,6 +14,8 @@ const (
 	aliceLID = "200000000000002@lid"
 	alicePN  = "4915100000002@s.whatsapp.net"
 	groupJID = "120363000000000001@g.us"
+	ownLID   = "100000000000001@lid"
+	ownPN    = "4915100000001@s.whatsapp.net"
 )
 
 // from returns a message of alice's with a change.
@@ -74,7 +77,7 @@ func TestJudge(t *testing.T) {
 			t.Parallel()
 			r := Rules{Prefix: "!ai", Prefixes: []string{"!gemini"}, Everything: test.all}
 			if test.allow != "" {
-				r.Allow = []string{test.allow}
+				r.Allow = access.List{test.allow}
 			}
 			if got := r.judge(test.m); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
@@ -86,11 +89,11 @@ func TestJudge(t *testing.T) {
 func TestFirstRefusalIsSaidOnceAndMasked(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	b := New(Options{Rules: Rules{Prefix: "!ai"}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	b := New(Options{Rules: Rules{Prefix: "!ai"}, Notes: &noteBook{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 3 {
 		for _, m := range []chat.Message{from("!ai secret question"), from("hi", byNumberOnly), from("hi", inGroup), from("!ai hi", inGroup)} {
-			if b.Admit(m) {
-				t.Fatalf("admitted %+v", m)
+			if admitted, err := b.Admit(t.Context(), m); admitted || err != nil {
+				t.Fatalf("admitted %+v: %v", m, err)
 			}
 		}
 	}

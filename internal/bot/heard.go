@@ -11,11 +11,12 @@ import (
 
 // Hears reports whether m, which is not to be answered, is kept as context of its group's next turn. What the account's
 // owner says in a group is heard too.
-func (b *Bot) Hears(m chat.Message) bool {
-	if !m.Group || !m.FromMe && !b.Rules.allowed(m) {
-		return false
+func (b *Bot) Hears(ctx context.Context, m chat.Message) (bool, error) {
+	if !m.Group || m.Change == nil && m.Text == "" && m.Kind == chat.Text {
+		return false, nil
 	}
-	return m.Change != nil || m.Text != "" || m.Kind != chat.Text
+	r, err := b.rules(ctx)
+	return err == nil && r.allowed(m), err
 }
 
 // heard is what was said in the group of t without the bot; of a turn that is answered again nothing, as it has

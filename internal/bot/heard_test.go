@@ -46,7 +46,7 @@ func TestHears(t *testing.T) {
 		"in a chat of two":         {from("hi"), false},
 		"in another group":         {from("hi", inGroup, func(m *chat.Message) { m.Chat = "9@g.us" }), false},
 	} {
-		if got := b.Hears(test.m); got != test.want {
+		if got, err := b.Hears(t.Context(), test.m); got != test.want || err != nil {
 			t.Errorf("%s is heard: %v", name, got)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"wabot/internal/words"
 )
 
-// prompt makes the prompt of a turn: the instructions, the history, the messages.
-func (b *Bot) prompt(t *chat.Turn, history []chat.Exchange) llm.Prompt {
-	m, _, _ := b.Models.Pick(t.Messages[0].Text)
+// prompt makes the prompt of a turn in a chat with these settings: the instructions, the history, the messages.
+func (b *Bot) prompt(t *chat.Turn, s settings, history []chat.Exchange) llm.Prompt {
+	m := b.pick(s, t.Messages[0].Text)
 	p := llm.Prompt{Model: m.Name}
 	instructions := cmp.Or(m.Instructions, b.Instructions)
 	if t.Last().Group {
@@ -91,20 +91,11 @@ func author(m chat.Message) string {
 	return name
 }
 
-// command answers what needs no model: the prefix alone, and a call for help.
-func (b *Bot) command(t *chat.Turn) (text string, ok bool) {
-	if !b.bare(t) {
-		return "", false
-	}
-	return b.help(t.Last()), true
-}
-
-// bare reports whether all messages are the prefix alone, or a call for help.
+// bare reports whether all messages are the prefix alone.
 func (b *Bot) bare(t *chat.Turn) bool {
 	for _, m := range t.Messages {
 		question := strings.TrimSpace(b.question(m))
-		bare := question == "" && m.Kind == chat.Text && (m.Quoted == nil || m.Quoted.Text == "")
-		if !bare && !strings.EqualFold(question, "!help") {
+		if question != "" || m.Kind != chat.Text || m.Quoted != nil && m.Quoted.Text != "" {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wabot/internal/chat"
+	"wabot/internal/inbox"
 	"wabot/internal/mask"
 )
 
@@ -17,7 +18,7 @@ type Notes interface {
 // quietChats bounds the memory of which chats are quiet.
 const quietChats = 10_000
 
-func takeoverKey(chatJID string) string { return "takeover/" + chatJID }
+func takeoverKey(chatJID string) string { return inbox.ChatNotes + "takeover/" + chatJID }
 
 // Notice takes in a message that is not for the bot. One that the account's owner has written by hand in a chat with others
 // makes the bot quiet there for Options.Takeover. What the bot sends itself never comes in as a message. An error means: the

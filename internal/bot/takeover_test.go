@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -14,6 +15,8 @@ type noteBook struct {
 	kept  map[string][]byte
 	reads int
 	err   error
+	// failSet is the error of keeping alone.
+	failSet error
 }
 
 func (n *noteBook) Note(_ context.Context, key string) ([]byte, error) {
@@ -22,10 +25,11 @@ func (n *noteBook) Note(_ context.Context, key string) ([]byte, error) {
 }
 
 func (n *noteBook) SetNote(_ context.Context, key string, value []byte) error {
-	if n.err == nil {
+	err := cmp.Or(n.err, n.failSet)
+	if err == nil {
 		n.kept[key] = value
 	}
-	return n.err
+	return err
 }
 
 func now(m *chat.Message) { m.Time = time.Now() }

@@ -45,6 +45,8 @@ type Message struct {
 	Own bool `json:"own,omitempty"`
 	// Mentioned is set where the message mentions the bot's account.
 	Mentioned bool `json:"mentioned,omitempty"`
+	// Mentions are the JIDs of the people whom the message mentions, without a device.
+	Mentions []string `json:"mentions,omitempty"`
 	// Change is set where the message edits or revokes an earlier one; what it has of a message is then
 	// what the earlier one gets by it.
 	Change *Change `json:"change,omitempty"`
@@ -81,6 +83,9 @@ const (
 	Location Kind = "location"
 	Contact  Kind = "contact"
 	Other    Kind = "other"
+	// Announcement is a message of the bot's own making to the account's owner, in the chat with themselves: it waits like
+	// others, and its text is its answer.
+	Announcement Kind = "announcement"
 )
 
 // Quoted is the part of a quoted message that travels with the one that quotes it.
@@ -182,6 +187,8 @@ type Part struct {
 	Mentions []string `json:"mentions,omitempty"`
 	// Quote is set where the part quotes the turn's last message.
 	Quote bool `json:"quote,omitempty"`
+	// Command names the command that the part answers where that is no part of the conversation; empty else.
+	Command string `json:"command,omitempty"`
 	// Sent is set once WhatsApp's server has taken the part.
 	Sent bool `json:"sent,omitempty"`
 	// Opened is when the part was first to be sent while the answer that it will hold was not there yet; Text

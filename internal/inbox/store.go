@@ -18,6 +18,9 @@ var ErrLeaseLost = errors.New("the lease on this chat was lost")
 // ErrUnknown says that a message is not stored.
 var ErrUnknown = errors.New("no such message")
 
+// ChatNotes begins the keys of the notes that belong to an account's chats.
+const ChatNotes = "chat/"
+
 // Store keeps messages from ack to answer. Each method is one atomic write (or one read),
 // durable once it returns, and safe for concurrent use. A store never reads the clock:
 // callers pass the time. Times keep at least a millisecond's precision.
@@ -78,7 +81,8 @@ type Store interface {
 	// the device may call it, before its first Claim: it frees what a killed predecessor held.
 	Release(ctx context.Context) error
 
-	// Forget removes every message and turn, also those that are held under a lease, and every charge and mark.
+	// Forget removes every message and turn, also those that are held under a lease, and every charge and mark. A store that
+	// keeps notes removes those whose keys begin with ChatNotes too.
 	Forget(ctx context.Context) error
 
 	// Depth counts the messages that are not answered yet.

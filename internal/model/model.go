@@ -278,6 +278,16 @@ func (c *Catalog) chain(m Model) []Model {
 	return up
 }
 
+// BrokenUntil is until when the named model is out of order and not asked if another can be; zero where it is in order.
+func (c *Catalog) BrokenUntil(name string) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if until := c.broken[name].until; time.Now().Before(until) {
+		return until
+	}
+	return time.Time{}
+}
+
 func (c *Catalog) healed(m Model) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

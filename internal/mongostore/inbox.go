@@ -724,6 +724,9 @@ func (s *Store) Forget(ctx context.Context) error {
 	b.loaded = false
 	return s.write(ctx, doing, func(ctx context.Context) error {
 		_, err := s.inboxRows.DeleteMany(ctx, bson.D{})
+		if err == nil {
+			_, err = s.meta.DeleteMany(ctx, bson.D{field("_id", within("note/"+inbox.ChatNotes))})
+		}
 		return err
 	})
 }

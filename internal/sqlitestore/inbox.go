@@ -60,6 +60,8 @@ const (
 	forgetHeard    = `DELETE FROM heard`
 	forgetCharges  = `DELETE FROM charges`
 	forgetMarks    = `DELETE FROM marks`
+	// '0' comes after '/'.
+	forgetNotes = `DELETE FROM notes WHERE key >= 'chat/' AND key < 'chat0'`
 
 	selectHeard = `SELECT messages FROM heard WHERE chat = ?`
 	putHeard    = `INSERT INTO heard (chat, messages, oldest) VALUES (?, ?, ?) ON CONFLICT (chat) DO UPDATE SET messages = excluded.messages, oldest = excluded.oldest`
@@ -92,7 +94,7 @@ var (
 		putNote, deleteNote,
 		selectSeen, insertMessage, selectStored, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
-		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetCharges, forgetMarks, putHeard, deleteHeard,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetNotes, forgetCharges, forgetMarks, putHeard, deleteHeard,
 		selectWaitingSince, selectNewest, selectOpenSince, putChat, deleteChat,
 		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
 		putCharge, dropCharges, putMark, selectStale, dropMessages, dropTurn, dropMarks, lastSecret, putSecretsSeen, selectSecretsSeen, dropSecrets, dropSecretsSeen, lastSecretSeen, forgetSecretsSeen,
@@ -474,7 +476,7 @@ func (s *Store) Release(ctx context.Context) error {
 // Forget implements inbox.Store.
 func (s *Store) Forget(ctx context.Context) error {
 	return s.transaction(ctx, "forget all messages", func(tx transaction) error {
-		for _, query := range []string{forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetCharges, forgetMarks} {
+		for _, query := range []string{forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetNotes, forgetCharges, forgetMarks} {
 			if err := tx.exec(query); err != nil {
 				return err
 			}

@@ -648,7 +648,25 @@ func forget(t *testing.T, b *box) {
 	b.put(says(alice, "held"), at(4))
 	held := b.claim(at(5), at(90), alice, "held")
 	b.put(says(bob, "waits"), at(6))
+	const others = "settings"
+	notes, keepsNotes := b.Store.(interface {
+		Note(ctx context.Context, key string) ([]byte, error)
+		SetNote(ctx context.Context, key string, value []byte) error
+	})
+	if keepsNotes {
+		for _, key := range []string{inbox.ChatNotes + alice, others} {
+			b.check(notes.SetNote(t.Context(), key, []byte("x")))
+		}
+	}
 	b.check(b.Forget(t.Context()))
+	if keepsNotes {
+		for key, want := range map[string]string{inbox.ChatNotes + alice: "", others: "x"} {
+			got, err := notes.Note(t.Context(), key)
+			if b.check(err); string(got) != want {
+				t.Errorf("the note %s is %q, want %q", key, got, want)
+			}
+		}
+	}
 	b.wantDepth(0)
 	b.empty(at(7))
 	b.wantHistory(alice, 5)

@@ -131,6 +131,12 @@ func (c *Client) State() State {
 	return c.state
 }
 
+// Own returns the address of the account's chat with itself, and its other address; both are empty before pairing.
+func (c *Client) Own() (jid, alt string) {
+	_, me := c.client()
+	return address(me.lid, me.pn)
+}
+
 func (c *Client) count(e Event) {
 	if c.Count != nil {
 		c.Count(e)

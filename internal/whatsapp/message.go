@@ -61,6 +61,7 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		Group:     info.Chat.Server == types.GroupServer,
 		FromMe:    info.IsFromMe,
 		Mentioned: c.mentions(me),
+		Mentions:  c.mentioned(),
 		Quoted:    c.quoted(me),
 	}
 	m.Sender, m.SenderAlt = address(info.Sender, info.SenderAlt)
@@ -173,6 +174,16 @@ func (c content) mentions(me self) bool {
 		}
 	}
 	return false
+}
+
+// mentioned are the people whom the content mentions.
+func (c content) mentioned() (all []string) {
+	for _, raw := range c.context.GetMentionedJID() {
+		if j, err := types.ParseJID(raw); err == nil && (j.Server == types.DefaultUserServer || j.Server == types.HiddenUserServer) {
+			all = append(all, j.ToNonAD().String())
+		}
+	}
+	return all
 }
 
 // quoted returns what the content quotes, or nil.

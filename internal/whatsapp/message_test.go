@@ -99,9 +99,9 @@ func TestMessageFrom(t *testing.T) {
 			alice(func(m *chat.Message) { m.Kind, m.Text, m.Media = chat.Document, "", &chat.Media{Name: "a.pdf"} })},
 		"location": {event(fromAlice, &waE2E.Message{LocationMessage: &waE2E.LocationMessage{DegreesLatitude: proto.Float64(52.5), DegreesLongitude: proto.Float64(13.4), Name: proto.String("Berlin")}}),
 			alice(func(m *chat.Message) { m.Kind, m.Text = chat.Location, "52.50000, 13.40000, Berlin" })},
-		"mention by LID":    {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{ownLID.String()}})), alice(func(m *chat.Message) { m.Mentioned = true })},
-		"mention by number": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), ownPN.String()}})), alice(func(m *chat.Message) { m.Mentioned = true })},
-		"mention of others": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), "not a jid@@"}})), alice(nil)},
+		"mention by LID":    {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{ownLID.String()}})), alice(func(m *chat.Message) { m.Mentioned, m.Mentions = true, []string{ownLID.String()} })},
+		"mention by number": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), ownPN.String()}})), alice(func(m *chat.Message) { m.Mentioned, m.Mentions = true, []string{aliceLID.String(), ownPN.String()} })},
+		"mention of others": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), "not a jid@@"}})), alice(func(m *chat.Message) { m.Mentions = []string{aliceLID.String()} })},
 		"reply to the bot": {event(fromAlice, context(&waE2E.ContextInfo{StanzaID: proto.String("OURS"), Participant: proto.String(onDevice(ownLID, 7).String()), QuotedMessage: text("quoted")})),
 			alice(func(m *chat.Message) {
 				m.Quoted = &chat.Quoted{ID: "OURS", Sender: ownLID.String(), Text: "quoted", Kind: chat.Text, FromBot: true}

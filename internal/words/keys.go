@@ -36,3 +36,54 @@ const (
 	ToAsk       Key = "to_ask"
 	ToDraw      Key = "to_draw"
 )
+
+// What the commands do, a line each for help.
+const (
+	AboutHelp         Key = "about_help"
+	AboutReset        Key = "about_reset"
+	AboutModel        Key = "about_model"
+	AboutInstructions Key = "about_instructions"
+	AboutPause        Key = "about_pause"
+	AboutResume       Key = "about_resume"
+	AboutAllow        Key = "about_allow"
+	AboutBlock        Key = "about_block"
+	AboutStatus       Key = "about_status"
+)
+
+// What the commands for a chat answer.
+const (
+	ResetDone           Key = "reset_done"
+	ModelIs             Key = "model_is"
+	ModelSet            Key = "model_set"
+	ModelUnknown        Key = "model_unknown"
+	ModelChoices        Key = "model_choices"
+	InstructionsAre     Key = "instructions_are"
+	InstructionsNone    Key = "instructions_none"
+	InstructionsSet     Key = "instructions_set"
+	InstructionsCleared Key = "instructions_cleared"
+	InstructionsTooLong Key = "instructions_too_long"
+	Paused              Key = "paused"
+	Resumed             Key = "resumed"
+)
+
+// What the commands for admins answer.
+const (
+	LetIn           Key = "let_in"
+	ShutOut         Key = "shut_out"
+	StaysBlocked    Key = "stays_blocked"
+	IsAdmin         Key = "is_admin"
+	Whom            Key = "whom"
+	AreLetIn        Key = "are_let_in"
+	AreShutOut      Key = "are_shut_out"
+	StatusOnline    Key = "status_online"
+	StatusStore     Key = "status_store"
+	StatusBroken    Key = "status_broken"
+	StatusStrangers Key = "status_strangers"
+)
+
+// What the account's owner is told of those who are not answered.
+const (
+	Stranger      Key = "stranger"
+	StrangeGroup  Key = "strange_group"
+	MoreStrangers Key = "more_strangers"
+)
