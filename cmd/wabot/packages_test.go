@@ -11,6 +11,8 @@ import (
 // them, imports a store, web or config.
 var allowed = map[string]string{
 	"cmd/wabot":                  "internal/app",
+	"cmd/bench":                  "internal/llmtest internal/mongotest internal/whatsapptest",
+	"cmd/bench/bare":             "",
 	"cmd/demo":                   "internal/app internal/config internal/llmtest internal/whatsapp internal/whatsapptest",
 	"internal/access":            "internal/mask",
 	"internal/app":               "internal/access internal/backup internal/baileys internal/bot internal/budget internal/chat internal/config internal/device internal/inbox internal/llm internal/mask internal/model internal/mongostore internal/qr internal/retention internal/sqlitestore internal/trail internal/transfer internal/web internal/whatsapp internal/witness internal/words",

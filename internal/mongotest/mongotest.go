@@ -24,6 +24,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
+// TB is the part of testing.TB that a database needs, so that programs can have one.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // Fault is what happens to a command.
 type Fault int
 
@@ -68,7 +76,7 @@ var shared = sync.OnceValues(func() (*proxy, error) {
 
 // New gives the URL of a new, empty database on the server that all tests of this process share,
 // and drops it when t ends.
-func New(t testing.TB) string {
+func New(t TB) string {
 	t.Helper()
 	p, err := shared()
 	if err != nil {
@@ -80,7 +88,7 @@ func New(t testing.TB) string {
 }
 
 // databaseURL names a new database behind p.
-func databaseURL(t testing.TB, p *proxy) string {
+func databaseURL(t TB, p *proxy) string {
 	t.Helper()
 	u := &url.URL{Scheme: "mongodb"}
 	if external != "" {
@@ -100,7 +108,7 @@ func databaseURL(t testing.TB, p *proxy) string {
 	return u.String()
 }
 
-func dropAfter(t testing.TB, address string) {
+func dropAfter(t TB, address string) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -126,12 +134,12 @@ type Line struct {
 	// URL names the database.
 	URL string
 
-	t     testing.TB
+	t     TB
 	proxy *proxy
 }
 
 // NewLine gives a line to a new, empty database on the server that all tests of this process share.
-func NewLine(t testing.TB) *Line {
+func NewLine(t TB) *Line {
 	t.Helper()
 	p, err := shared()
 	if err != nil {
@@ -147,7 +155,7 @@ func (l *Line) Another() *Line {
 }
 
 // lineTo makes a line to the database with the address.
-func lineTo(t testing.TB, b *backend, address string) *Line {
+func lineTo(t TB, b *backend, address string) *Line {
 	t.Helper()
 	p, err := newProxy(b)
 	if err != nil {
