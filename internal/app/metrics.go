@@ -24,6 +24,8 @@ type metrics struct {
 
 	// broken counts the sessions that did not decode, where the open store says.
 	broken atomic.Pointer[func() int64]
+	// suspect is set when a call of the store fails, or a message is not stored; the site clears it once a write succeeds.
+	suspect atomic.Bool
 }
 
 // What a message was that came once more.
@@ -121,7 +123,12 @@ func (m *metrics) watch() device.Watch {
 	}
 }
 
-func (m *metrics) event(e whatsapp.Event) { m.events.WithLabelValues(string(e)).Inc() }
+func (m *metrics) event(e whatsapp.Event) {
+	m.events.WithLabelValues(string(e)).Inc()
+	if e == whatsapp.NotStored {
+		m.suspect.Store(true)
+	}
+}
 
 // message counts what became of a message.
 func (m *metrics) message(result string) { m.messages.WithLabelValues(result).Inc() }
@@ -211,6 +218,7 @@ func (w watchedStore) measure(call string, begin time.Time, err error) {
 	w.metrics.store.WithLabelValues(call).Observe(time.Since(begin).Seconds())
 	if err != nil && !errors.Is(err, inbox.ErrEmpty) && !errors.Is(err, inbox.ErrUnknown) && !errors.Is(err, inbox.ErrLeaseLost) && !errors.Is(err, context.Canceled) {
 		w.metrics.storeErrors.WithLabelValues(call).Inc()
+		w.metrics.suspect.Store(true)
 	}
 }
 

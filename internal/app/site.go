@@ -46,6 +46,8 @@ const (
 	answering = 2 * time.Second
 	// freshVitals is how long vitals stand.
 	freshVitals = 30 * time.Second
+	// noteWrites is written to see whether the store takes writes again.
+	noteWrites = "app.writes"
 )
 
 func newSite(cfg config.Config, log *slog.Logger) *site {
@@ -160,7 +162,8 @@ func (s *site) status(ctx context.Context) web.Status {
 	return st
 }
 
-// inbox asks the store for the messages that wait, -1 where it does not say, and why not.
+// inbox asks the store for the messages that wait, -1 where it does not say, and why not. A store that has failed has
+// to take a write too.
 func (s *site) inbox(ctx context.Context) (depth int, oldest time.Time, down string) {
 	s.asking.Lock()
 	defer s.asking.Unlock()
@@ -176,6 +179,12 @@ func (s *site) inbox(ctx context.Context) (depth int, oldest time.Time, down str
 	n, err := s.store.Depth(ctx)
 	if err == nil && n > 0 {
 		oldest, err = s.store.Oldest(ctx)
+	}
+	// A full disk can still be read.
+	if err == nil && s.metrics.suspect.Load() {
+		if err = s.store.SetNote(ctx, noteWrites, []byte(time.Now().UTC().Format(time.RFC3339))); err == nil {
+			s.metrics.suspect.Store(false)
+		}
 	}
 	s.depth, s.oldest, s.down, s.asked = n, oldest, "", time.Now()
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"wabot/internal/bot"
+	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/llm"
 	"wabot/internal/web"
@@ -166,6 +167,45 @@ func TestHealthcheckAsksThisMachine(t *testing.T) {
 	} {
 		if got, err := reachable(addr); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v", addr, got, err)
+		}
+	}
+}
+
+// fullStore is a store that can be read and takes no writes while err is set.
+type fullStore struct {
+	Store
+	err error
+}
+
+func (f *fullStore) Depth(context.Context) (int, error)                 { return 0, nil }
+func (f *fullStore) SetNote(context.Context, string, []byte) error      { return f.err }
+func (f *fullStore) Put(context.Context, chat.Message, time.Time) error { return f.err }
+
+// A store that takes no writes is not well, though it can be read; it is once it takes one.
+func TestStoreWithoutRoom(t *testing.T) {
+	t.Parallel()
+	store := &fullStore{}
+	for what, fails := range map[string]func(s *site){
+		"a message of the inbox": func(s *site) { watchedStore{store, s.metrics}.Put(t.Context(), chat.Message{}, time.Now()) },
+		"a step of a session":    func(s *site) { s.metrics.event(whatsapp.NotStored) },
+	} {
+		s := newSite(config.Config{}, slog.New(slog.DiscardHandler))
+		s.opened(store)
+		down := func() string {
+			s.asked = time.Time{}
+			return s.status(t.Context()).StoreDown
+		}
+		store.err = errors.New("no space left on device")
+		if got := down(); got != "" {
+			t.Errorf("%s: down before anything was written: %s", what, got)
+		}
+		fails(s)
+		if got := down(); got != "no space left on device" {
+			t.Errorf("%s could not be stored: down %q", what, got)
+		}
+		store.err = nil
+		if got := down(); got != "" {
+			t.Errorf("%s: down after the store has taken a write: %s", what, got)
 		}
 	}
 }

@@ -56,6 +56,7 @@ type faults struct {
 	failures  map[types.JID][]Failure
 	failing   map[types.JID]Failure
 	queries   []*queryFault
+	latency   time.Duration
 }
 
 // queryFault is an error code, or silence, for the next so many iqs of one kind.
@@ -226,8 +227,11 @@ func (s *Server) gate(l *link) bool {
 
 // flow is gate for stanzas to the client, which have the server's latency too.
 func (s *Server) flow(l *link) bool {
-	if s.Latency > 0 && l.bySocket() {
-		timer := time.NewTimer(s.Latency)
+	s.mu.Lock()
+	latency := s.faults.latency
+	s.mu.Unlock()
+	if latency > 0 && l.bySocket() {
+		timer := time.NewTimer(latency)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -236,6 +240,14 @@ func (s *Server) flow(l *link) bool {
 		}
 	}
 	return s.gate(l)
+}
+
+// SetLatency holds each stanza to a socket back for so long before it is written, from now on. Stanzas do not overtake each
+// other, so it limits the rate too.
+func (s *Server) SetLatency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.latency = d
 }
 
 // FailLogins refuses the device's next logins, one for each failure, in order.

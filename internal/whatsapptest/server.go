@@ -34,7 +34,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/store"
@@ -59,9 +58,6 @@ type Server struct {
 	Revision uint32
 	// MinRevision makes logins of clients with an older revision fail with 405 (outdated).
 	MinRevision uint32
-	// Latency is how long each stanza to a socket is held back before it is written. Stanzas
-	// do not overtake each other, so it limits the rate too.
-	Latency time.Duration
 
 	// tb is the test that New was given; nil for a server that was started otherwise.
 	tb TB

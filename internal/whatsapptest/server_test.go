@@ -943,9 +943,8 @@ func TestLatency(t *testing.T) {
 	t.Parallel()
 	const latency = 30 * time.Millisecond
 	ctx := testContext(t)
-	s := &Server{Latency: latency}
-	must(t, s.Start())
-	t.Cleanup(s.Close)
+	s := New(t)
+	s.SetLatency(latency)
 	c := newClient(t, s)
 	pairUp(ctx, t, s, c, newSigner(t, s, "4915110000004", "Bot"))
 	start := time.Now()
