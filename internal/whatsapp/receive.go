@@ -57,14 +57,12 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	case *events.QR, *events.PairSuccess, *events.PairError, *events.ManualLoginReconnect,
 		*events.PairPasskeyRequest, *events.PairPasskeyConfirmation, *events.PairPasskeyError,
 		*events.QRScannedWithoutMultidevice, *events.Connected, *events.Disconnected,
-		*events.KeepAliveTimeout, *events.StreamError, *events.ClientOutdated,
+		*events.KeepAliveTimeout, *events.KeepAliveRestored, *events.StreamError, *events.ClientOutdated,
 		*events.StreamReplaced, *events.TemporaryBan, *events.LoggedOut, *events.ConnectFailure:
 		select {
 		case l.events <- evt:
 		case <-l.done:
 		}
-	case *events.KeepAliveRestored:
-		l.Log.Info("WhatsApp answers pings again")
 	case *events.OfflineSyncPreview:
 		l.Log.Debug("WhatsApp kept events for us while we were away", "messages", evt.Messages, "total", evt.Total)
 	case *events.OfflineSyncCompleted:

@@ -126,6 +126,7 @@ type link struct {
 	tries    int         // connects by ourselves in a row
 	round    int         // rounds of pairing codes
 	down     time.Time   // since when we are not logged in, zero while we are
+	silent   bool        // the last ping was not answered
 	outdated bool        // the version was refused once and looked up anew
 }
 
@@ -261,7 +262,7 @@ func (l *link) look(ctx context.Context) {
 	}
 	if l.wm.IsLoggedIn() && l.wm.IsConnected() {
 		l.down = time.Time{}
-		if phase == Connecting {
+		if phase == Connecting && !l.silent {
 			// The word that an earlier connection broke came after the login of this one.
 			l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
 		}
@@ -340,10 +341,20 @@ func (l *link) follow(ctx context.Context, evt any) error {
 			s.Phase, s.Reason, s.Next = Connecting, "the connection to WhatsApp broke", "wabot connects again by itself"
 		})
 	case *events.KeepAliveTimeout:
+		l.silent = true
+		l.set(func(s *State) {
+			if s.Phase == Online {
+				s.Phase, s.Reason, s.Next = Connecting, "WhatsApp does not answer pings", "wabot connects anew if that lasts"
+			}
+		})
 		if time.Since(evt.LastSuccess) > deaf {
 			l.Log.Warn("no answer to pings; connecting anew", "since", evt.LastSuccess.Format(time.RFC3339))
 			l.wm.ResetConnection()
 		}
+	case *events.KeepAliveRestored:
+		l.Log.Info("WhatsApp answers pings again")
+		l.silent = false
+		l.look(ctx)
 	case *events.StreamError:
 		l.Log.Warn("WhatsApp closed the stream with an unknown code", "code", evt.Code)
 		l.down = time.Now()
@@ -396,7 +407,7 @@ func (l *link) loggedOut(ctx context.Context, evt *events.LoggedOut) error {
 // connected takes note of a login that went through.
 func (l *link) connected(ctx context.Context) {
 	l.count(LoggedIn)
-	l.tries, l.outdated, l.down = 0, false, time.Time{}
+	l.tries, l.outdated, l.silent, l.down = 0, false, false, time.Time{}
 	l.identify(l.wm.Store)
 	if l.State().Phase != Online {
 		l.setNote(ctx, noteConnected, time.Now())

@@ -96,6 +96,17 @@ func TestWaitingIsLeftAlone(t *testing.T) {
 	}
 }
 
+// A connection that does not answer pings is not shown as one, though nobody has closed it.
+func TestSilentConnection(t *testing.T) {
+	t.Parallel()
+	l := newLink("1", &notes{kept: map[string][]byte{}})
+	l.set(func(s *State) { s.Phase = Online })
+	l.follow(t.Context(), &events.KeepAliveTimeout{ErrorCount: 1, LastSuccess: time.Now().Add(-deaf / 2)})
+	if s := l.State(); s.Phase != Connecting || s.Reason == "" || s.Next == "" {
+		t.Errorf("state %+v after a ping without an answer", s)
+	}
+}
+
 // A message that a working store refuses each time is set aside at last; one that meets a store which
 // fails never is.
 func TestIndigestibleMessageIsSetAside(t *testing.T) {
