@@ -261,6 +261,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		err := store.Hold(leading)
 		if err != nil {
 			hangUp() // at once: another may connect
+			site.standby("")
 		}
 		return err
 	})

@@ -34,6 +34,7 @@ type site struct {
 	depth  int
 	oldest time.Time
 	down   string
+	wrote  time.Time // when a write was last seen to succeed
 	// vitals are asked for more seldom.
 	vitals   vitals
 	vitalsAt time.Time
@@ -180,17 +181,32 @@ func (s *site) inbox(ctx context.Context) (depth int, oldest time.Time, down str
 	if err == nil && n > 0 {
 		oldest, err = s.store.Oldest(ctx)
 	}
-	// A full disk can still be read.
-	if err == nil && s.metrics.suspect.Load() {
-		if err = s.store.SetNote(ctx, noteWrites, []byte(time.Now().UTC().Format(time.RFC3339))); err == nil {
-			s.metrics.suspect.Store(false)
-		}
+	if err == nil {
+		err = s.write(ctx)
 	}
 	s.depth, s.oldest, s.down, s.asked = n, oldest, "", time.Now()
 	if err != nil {
 		s.depth, s.oldest, s.down = -1, time.Time{}, mask.Text(err.Error())
 	}
 	return s.depth, s.oldest, s.down
+}
+
+// write sees whether the store takes writes, as far as that is not known: a full disk can still be read. Only the process
+// that leads may write.
+func (s *site) write(ctx context.Context) error {
+	s.mu.Lock()
+	leading := s.role == web.Starting
+	s.mu.Unlock()
+	if !leading || !s.metrics.suspect.Load() && time.Since(s.wrote) < freshVitals {
+		return nil
+	}
+	if err := s.store.SetNote(ctx, noteWrites, []byte(time.Now().UTC().Format(time.RFC3339))); err != nil {
+		s.metrics.suspect.Store(true)
+		return err
+	}
+	s.metrics.suspect.Store(false)
+	s.wrote = time.Now()
+	return nil
 }
 
 // measure asks the store for its vitals; false where it does not say.

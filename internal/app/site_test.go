@@ -36,6 +36,8 @@ func (d *depthStore) Oldest(context.Context) (time.Time, error) { return longAgo
 
 var longAgo = time.Now().Add(-time.Hour)
 
+func (d *depthStore) SetNote(context.Context, string, []byte) error { return d.err }
+
 func TestStatusFollowsTheLife(t *testing.T) {
 	t.Parallel()
 	s := newSite(config.Config{Store: config.Store{Mongo: true}}, slog.New(slog.DiscardHandler))
@@ -191,13 +193,18 @@ func TestStoreWithoutRoom(t *testing.T) {
 	} {
 		s := newSite(config.Config{}, slog.New(slog.DiscardHandler))
 		s.opened(store)
+		s.become(web.Starting)
 		down := func() string {
 			s.asked = time.Time{}
 			return s.status(t.Context()).StoreDown
 		}
+		store.err = nil
+		if got := down(); got != "" {
+			t.Errorf("%s: down before anything has failed: %s", what, got)
+		}
 		store.err = errors.New("no space left on device")
 		if got := down(); got != "" {
-			t.Errorf("%s: down before anything was written: %s", what, got)
+			t.Errorf("%s: a write was tried again at once: %s", what, got)
 		}
 		fails(s)
 		if got := down(); got != "no space left on device" {
@@ -206,6 +213,16 @@ func TestStoreWithoutRoom(t *testing.T) {
 		store.err = nil
 		if got := down(); got != "" {
 			t.Errorf("%s: down after the store has taken a write: %s", what, got)
+		}
+		// What nobody has noticed yet is found out before it is needed, but not by one that stands by.
+		store.err, s.wrote = errors.New("no space left on device"), time.Time{}
+		s.become(web.Standby)
+		if got := down(); got != "" {
+			t.Errorf("%s: one that stands by has written: %s", what, got)
+		}
+		s.become(web.Starting)
+		if got := down(); got == "" {
+			t.Errorf("%s: a store without room is not noticed", what)
 		}
 	}
 }
