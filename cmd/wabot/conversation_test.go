@@ -15,7 +15,7 @@ import (
 // at the end, in a group. A message is named by its text.
 //
 //	quotes TEXT SAYING: replies to the newest message with that text
-//	sends WRAP TEXT: WRAP is image, ephemeral or view-once
+//	sends WRAP TEXT: WRAP is image, ephemeral or view-once | attaches KIND WHAT [CAPTION]: see there
 //	edits TEXT NEW | revokes TEXT: of the person's own
 //	sees-edit TEXT: a message of the bot shows that text by an edit
 //	sees-reaction TEXT EMOJI: the person's message has that reaction, or with '' none
@@ -46,6 +46,8 @@ func person(ctx context.Context, w *world, args []string) error {
 		}
 		_, err := p.Send(ctx, chat, d)
 		return err
+	case "attaches":
+		return attaches(ctx, w, p, chat, args)
 	case "edits":
 		m, err := messageOf(ctx, p, chat, args[0], ownWords)
 		if err == nil {

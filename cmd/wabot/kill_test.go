@@ -26,7 +26,7 @@ import (
 // at which it kills itself, CALLS where it asks about each call, and LEASE the life of its leases.
 func wabot() {
 	ctx, interrupts := app.Signals(os.Args[1:])
-	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Interrupts: interrupts}
+	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Self: self(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Interrupts: interrupts}
 	if at := os.Getenv("KILL_AT"); at != "" {
 		p.Around = func(s app.Store) app.Store { return deadly{s, at, new(atomic.Bool)} }
 	}

@@ -15,6 +15,7 @@ func main() {
 		Args:       os.Args[1:],
 		Getenv:     os.Getenv,
 		Dotenv:     ".env",
+		Self:       self(),
 		Stdin:      os.Stdin,
 		Stdout:     os.Stdout,
 		Stderr:     os.Stderr,
@@ -24,4 +25,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "wabot:", err)
 	}
 	os.Exit(app.ExitCode(err))
+}
+
+// self is how to run this program again, as the system calls it.
+func self() []string {
+	path, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	return []string{path}
 }

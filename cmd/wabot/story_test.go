@@ -190,7 +190,8 @@ func says(ctx context.Context, w *world, args []string) error {
 //	has-number DIGITS | scans | types-code | unlinks | goes-offline | comes-online
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
-//	hears TEXT: one more message with that text is shown
+//	hears TEXT: one more message with that text is shown | hears-begin TEXT: a message that begins so is shown
+//	forgets-media: deletes its own copies of all files
 //	sees-picture CAPTION [DESCRIPTION]: a picture that the model API has drawn of it
 //	shows N TEXT: exactly so many are shown now
 //	sees-typing | sees-typing-end | sees-read TEXT: of an own message | sees-quote TEXT: the message with TEXT quotes one of the person's
@@ -216,6 +217,9 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return nil
 	case "comes-online":
 		p.Online()
+		return nil
+	case "forgets-media":
+		p.ForgetMedia()
 		return nil
 	case "creates":
 		members := []types.JID{}
@@ -261,6 +265,12 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return err
 	case "hears":
 		return w.hear(ctx, name, chat, strings.ReplaceAll(args[0], `\n`, "\n"))
+	case "hears-begin":
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
+				return !ownWords(m) && strings.HasPrefix(m.Text, args[0])
+			})
+		})
 	case "sees-picture":
 		caption, description := args[0], args[len(args)-1]
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
@@ -327,7 +337,7 @@ var faults = map[string]llmtest.Kind{
 // model ACT ...: what the model API does from now on.
 //
 //	answers TEXT | echoes | down | up | asked N: has had N requests in all
-//	was-asked NAME: in the last request, by the model's name | breaks NAME: every request for that model fails
+//	was-asked NAME: in the last request, by the model's name | breaks NAME: every request for that model fails | hangs-only NAME
 //	was-told TEXT | was-not-told TEXT: in the last request, history included
 //	FAULT [TIMES [WORDS]]: fails, for the next so many requests or all of them, in a stream after so many words | works
 func model(ctx context.Context, w *world, args []string) error {
@@ -361,6 +371,9 @@ func model(ctx context.Context, w *world, args []string) error {
 			return fmt.Errorf("the model was asked %d times, want %d", got, n)
 		}
 		return nil
+	case "hangs-only":
+		w.model.Fail(llmtest.Fault{Kind: llmtest.Hang, Model: args[0]})
+		return nil
 	case "breaks":
 		w.model.Fail(llmtest.Fault{Kind: llmtest.Internal, Model: args[0]})
 		return nil
@@ -375,7 +388,7 @@ func model(ctx context.Context, w *world, args []string) error {
 		if len(all) == 0 {
 			return fmt.Errorf("the model was not asked yet")
 		}
-		told := slices.ContainsFunc(all[len(all)-1].Messages, func(m llmtest.Message) bool { return strings.Contains(m.Text, args[0]) })
+		told := slices.ContainsFunc(all[len(all)-1].Messages, func(m llmtest.Message) bool { return strings.Contains(m.Text, strings.ReplaceAll(args[0], `\n`, "\n")) })
 		if told != (act == "was-told") {
 			return fmt.Errorf("that the model was told %q last is %v", args[0], told)
 		}
@@ -405,7 +418,7 @@ func model(ctx context.Context, w *world, args []string) error {
 //	drops | replaces | stream-error CODE | down | up | stalls | unstalls
 //	refuses REASON [CODE SECONDS]: every login from now on | refuses-once REASON | accepts
 //	loses-ack | drops-after | drops-before | rejects: the fate of the bot's next message
-//	refuses-uploads N: so many uploads of media
+//	refuses-uploads N: so many uploads of media | forgets-media STATUS: deletes all of it
 //	repeats PERSON TEXT: delivers a message of the person to the bot again
 func server(ctx context.Context, w *world, args []string) error {
 	s, act, args := &w.whatsapp, args[0], args[1:]
@@ -450,6 +463,8 @@ func server(ctx context.Context, w *world, args []string) error {
 			return fmt.Errorf("%d logins, want %d", len(all), numbers[0])
 		}
 		return nil
+	case "forgets-media":
+		s.ForgetMedia(numbers[0])
 	case "refuses-uploads":
 		s.FailUploads(503, numbers[0])
 	case "repeats":

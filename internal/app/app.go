@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/inbox"
+	"wabot/internal/media"
 	"wabot/internal/model"
 	"wabot/internal/web"
 	"wabot/internal/whatsapp"
@@ -34,6 +36,8 @@ type Process struct {
 	// Dotenv is the path of the .env file; it may be missing.
 	Dotenv         string
 	Stdout, Stderr io.Writer
+	// Self is how to run this program again with other arguments, for what must not harm this process: reading PDF. Empty reads none.
+	Self []string
 	// Stdin answers what a command asks; nil answers nothing.
 	Stdin io.Reader
 	// Interrupts has each Ctrl-C for the command that takes them itself; it may be nil.
@@ -86,12 +90,26 @@ func Run(ctx context.Context, p Process) error {
 	case "-v", "-version", "--version":
 		name = "version"
 	}
+	if name == readPDF {
+		return media.ReadPDF(p.Stdin, p.Stdout)
+	}
 	for _, c := range commands() {
 		if c.name == name {
 			return c.run(ctx, p, args)
 		}
 	}
 	return usageError("unknown command %q", name)
+}
+
+// readPDF is the command that wabot runs itself by; help does not list it.
+const readPDF = "read-pdf"
+
+// reader reads documents.
+func (p Process) reader() media.Reader {
+	if len(p.Self) == 0 {
+		return media.Reader{}
+	}
+	return media.Reader{PDF: append(slices.Clone(p.Self), readPDF)}
 }
 
 // noArguments is the error of a command that takes none and was given some.
@@ -233,6 +251,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		},
 		PairPhone: cfg.WhatsApp.PairPhone,
 		HTTP:      p.WhatsApp,
+		TempDir:   tempDir(cfg.Store.SessionDir),
 		Count:     site.metrics.event,
 		Delivered: func(after time.Duration) { site.metrics.delivered.Observe(after.Seconds()) },
 		Watch:     site.metrics.watch(),
@@ -241,6 +260,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	})
 	o.Model, o.Painter, o.Uploader = watchedModel{models, site}, watchedPainter{models, site}, wa
 	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
+	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, log)
 	o.Status = func(ctx context.Context) bot.Status {
 		s := site.status(ctx)
 		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: s.Waiting}
@@ -266,6 +286,25 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		return err
 	})
 	return g.Wait()
+}
+
+// tempDir is where media lie while they are fetched: the system's place for such, or where there is none, as in an image from
+// scratch without one, the directory of the session.
+func tempDir(sessionDir string) string {
+	if info, err := os.Stat(os.TempDir()); err == nil && info.IsDir() {
+		return os.TempDir()
+	}
+	return sessionDir
+}
+
+func megabytes(n int) int64 { return int64(n) << 20 }
+
+// newEars are what writes down recordings; nil where that is off.
+func newEars(cfg config.Config, site *site, log *slog.Logger) bot.Ears {
+	if cfg.Media.Transcribe.On != config.SwitchOn {
+		return nil
+	}
+	return watchedEars{newSpeech(cfg, cfg.Media.Transcribe, log), site}
 }
 
 // take stores a message that came in, to be answered or as what its group's next turn should know of, and tells what became of it. moveIn
@@ -310,6 +349,7 @@ func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *
 		History:       cfg.Model.History,
 		HistoryTokens: cfg.Chat.HistoryTokens,
 		MaxAge:        cfg.Chat.BacklogMaxAge,
+		Limits:        bot.Limits{Picture: megabytes(cfg.Media.ImageMB), Sound: megabytes(cfg.Media.AudioMB), Document: megabytes(cfg.Media.DocumentMB)},
 		Manner:        bot.Manner(cfg.Chat.Reply),
 		Processing:    cfg.Chat.Processing,
 		Pause:         betweenParts,
@@ -324,7 +364,10 @@ func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *
 }
 
 // turnTime is how long a turn may take. The inbox keeps the last tenth of it to itself.
-func turnTime(cfg config.Config) time.Duration { return (cfg.Model.Timeout + sending) * 10 / 9 }
+func turnTime(cfg config.Config) time.Duration { return (cfg.Model.Timeout + opening + sending) * 10 / 9 }
+
+// opening is the part of a turn's lease for what messages carry: to fetch it and have it read.
+const opening = 3 * time.Minute
 
 // sending is the part of a turn's lease that is not the model's: to load, save and send.
 const sending = 2 * time.Minute

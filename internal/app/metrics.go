@@ -162,6 +162,19 @@ func (w watchedPainter) Image(ctx context.Context, model, description string) (l
 	return picture, by, err
 }
 
+// watchedEars tells the site of each transcription.
+type watchedEars struct {
+	bot.Ears
+	site *site
+}
+
+func (w watchedEars) Transcribe(ctx context.Context, sound llm.Media, language string) (string, error) {
+	begin := time.Now()
+	text, err := w.Ears.Transcribe(ctx, sound, language)
+	w.site.called(ctx, begin, err)
+	return text, err
+}
+
 // called counts a call of a model, which ended with err.
 func (s *site) called(ctx context.Context, begin time.Time, err error) {
 	if err != nil && ctx.Err() != nil {

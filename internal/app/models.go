@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"log/slog"
+	"time"
 
 	"wabot/internal/config"
 	"wabot/internal/llm"
@@ -25,7 +26,7 @@ func newCatalog(cfg config.Config, log *slog.Logger) *model.Catalog {
 		client := newClient(e, llm.Options{MaxRetries: retries, Total: cmp.Or(e.Timeout, cfg.Model.Timeout), Idle: cfg.Model.IdleTimeout, Log: log})
 		m := model.Model{
 			Name: e.Name, Prefix: e.Prefix, Icon: e.Icon, Instructions: e.Instructions, Temperature: e.Temperature, MaxTokens: e.MaxTokens,
-			Timeout: e.Timeout, Fallback: e.Fallback, Size: e.Size,
+			Timeout: e.Timeout, Fallback: e.Fallback, Size: e.Size, Sees: e.Sees,
 			Prices: model.Prices{Prompt: e.PromptPrice, Completion: e.CompletionPrice, Image: e.ImagePrice},
 		}
 		if e.InstructionsURL != "" {
@@ -46,3 +47,12 @@ func newClient(e config.Entry, o llm.Options) *llm.Client {
 	o.BaseURL, o.Key, o.Model, o.API = e.BaseURL, e.Key.Reveal(), e.Model, protocols[e.Draws]
 	return llm.New(o)
 }
+
+// newSpeech makes the client of a service for recordings or voices. Such a call is made before or after that of the model, so it has
+// less time.
+func newSpeech(cfg config.Config, s config.Speech, log *slog.Logger) *llm.Client {
+	return llm.New(llm.Options{BaseURL: s.BaseURL, Key: s.Key.Reveal(), Model: s.Model, Total: min(cfg.Model.Timeout, speaking), Log: log})
+}
+
+// speaking bounds one call of a service for recordings or voices.
+const speaking = 2 * time.Minute

@@ -67,8 +67,14 @@ type Options struct {
 	// Painter and Uploader make the pictures of the models that draw; nil where none of Models does.
 	Painter  Painter
 	Uploader Uploader
-	Turns    Turns
-	WA       Messenger
+	// Fetcher and Documents open what messages carry, within Limits; nil open nothing. Ears write down recordings; nil where the
+	// bot does not listen.
+	Fetcher   Fetcher
+	Documents Documents
+	Ears      Ears
+	Limits    Limits
+	Turns     Turns
+	WA        Messenger
 	// Instructions are the system prompt of the models that have none of their own.
 	Instructions string
 	// History is how many past turns the model is given.
@@ -285,11 +291,21 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 	if err := d.asking(ctx); err != nil {
 		return nil, "", err
 	}
-	c, err := b.complete(ctx, b.withHeard(b.prompt(t, s, history), len(t.Messages), heard), d)
+	cargo, err := b.open(ctx, t, b.pick(s, t.Messages[0].Text).Sees)
+	if e := (*llm.Error)(nil); errors.As(err, &e) {
+		return b.apology(ctx, t, err)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if text := b.refusal(t, cargo); text != "" {
+		return b.texts(text), "", nil
+	}
+	c, err := b.complete(ctx, b.withMedia(b.withHeard(b.prompt(t, s, history), len(t.Messages), heard), t, cargo), d)
 	var e *llm.Error
 	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
 		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY_TOKENS", "chat", mask.JID(t.Chat))
-		c, err = b.complete(ctx, b.prompt(t, s, nil), d)
+		c, err = b.complete(ctx, b.withMedia(b.prompt(t, s, nil), t, cargo), d)
 	}
 	if err != nil {
 		return b.apology(ctx, t, err)

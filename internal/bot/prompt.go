@@ -2,7 +2,6 @@ package bot
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 	"unicode"
 
@@ -48,16 +47,7 @@ func (b *Bot) prompt(t *chat.Turn, s settings, history []chat.Exchange) llm.Prom
 
 // ask is a message as the model reads it.
 func (b *Bot) ask(m chat.Message) llm.Message {
-	var s strings.Builder
-	if m.Group {
-		fmt.Fprintf(&s, "%s: ", author(m))
-	}
-	s.WriteString(quoted(m.Quoted))
-	if m.Kind != chat.Text {
-		fmt.Fprintf(&s, "[sent: %s, which you cannot open; what is known of it follows] ", m.Kind)
-	}
-	s.WriteString(b.question(m))
-	return llm.Message{Role: llm.User, Text: strings.TrimSpace(s.String())}
+	return llm.Message{Role: llm.User, Text: b.told(m, carried{}, false)}
 }
 
 // question is a message's text without the prefix.
@@ -95,7 +85,7 @@ func author(m chat.Message) string {
 func (b *Bot) bare(t *chat.Turn) bool {
 	for _, m := range t.Messages {
 		question := strings.TrimSpace(b.question(m))
-		if question != "" || m.Kind != chat.Text || m.Quoted != nil && m.Quoted.Text != "" {
+		if question != "" || m.Kind != chat.Text || m.Quoted != nil && (m.Quoted.Text != "" || m.Quoted.Media != nil) {
 			return false
 		}
 	}

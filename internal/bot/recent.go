@@ -14,9 +14,9 @@ func recent(history []chat.Exchange, limit int) []chat.Exchange {
 	left := limit
 	for i := len(history) - 1; i >= 0; i-- {
 		for _, m := range history[i].Messages {
-			left -= perMessage + llm.Tokens(m.Text)
+			left -= perMessage + llm.Tokens(m.Text) + llm.Tokens(again(m.Read))
 			if m.Quoted != nil {
-				left -= llm.Tokens(m.Quoted.Text)
+				left -= llm.Tokens(m.Quoted.Text) + llm.Tokens(again(m.Quoted.Read))
 			}
 		}
 		if history[i].Reply != nil {

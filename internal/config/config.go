@@ -33,6 +33,7 @@ type Config struct {
 	Model    Model
 	Chat     Chat
 	Access   Access
+	Media    Media
 	WhatsApp WhatsApp
 	Store    Store
 	// Backup is the passphrase of an exported session; it may be unset.
@@ -103,6 +104,34 @@ const (
 	ReplyTyping      ReplyManner = "typing"
 	ReplyPlaceholder ReplyManner = "placeholder"
 	ReplyStream      ReplyManner = "stream"
+)
+
+// Media is what is opened of what people send.
+type Media struct {
+	// ImageMB, AudioMB and DocumentMB are how large they may be, in megabytes; 0 opens none.
+	ImageMB, AudioMB, DocumentMB int
+	// Transcribe writes down recordings.
+	Transcribe Speech
+}
+
+// Speech is a service for recordings or for voices, with OpenAI's protocol.
+type Speech struct {
+	// On is whether it is used; a Config that was read has no SwitchAuto.
+	On Switch
+	// BaseURL is an http or https URL without a slash at its end.
+	BaseURL string
+	Key     Secret
+	Model   string
+}
+
+// Switch is on, off, or left to the other settings.
+type Switch string
+
+// The positions of a Switch.
+const (
+	SwitchOn   Switch = "on"
+	SwitchOff  Switch = "off"
+	SwitchAuto Switch = "auto"
 )
 
 // Access is who may talk to the bot.
@@ -293,6 +322,7 @@ func readAll(getenv func(string) string) (Config, []string, error) {
 	if problems = append(problems, wrong...); len(problems) > 0 {
 		return Config{}, keys, errors.Join(problems...)
 	}
+	c.Media.Transcribe = c.speech(c.Media.Transcribe)
 	return c, keys, nil
 }
 

@@ -70,9 +70,10 @@ func TestDefaults(t *testing.T) {
 		DALLE:     Provider{BaseURL: "https://api.openai.com/v1", Name: "gpt-image-1", Prefix: "!dalle"},
 		Flux:      Provider{BaseURL: "https://router.huggingface.co/hf-inference", Name: "black-forest-labs/FLUX.1-schnell", Prefix: "!flux"},
 		Stability: Provider{BaseURL: "https://api.stability.ai", Name: "core", Prefix: "!stability"},
-		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini"}},
+		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini", Sees: true}},
 		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute, Words: words.English()},
 		Access:    Access{Groups: access.GroupsAllowed, StrangerNotices: true},
+		Media:     Media{ImageMB: 10, AudioMB: 25, DocumentMB: 20, Transcribe: Speech{On: SwitchOn, BaseURL: openAI, Key: key, Model: "gpt-4o-mini-transcribe"}},
 		WhatsApp:  WhatsApp{DeviceName: "wabot"},
 		Store:     Store{MongoWait: time.Minute, SessionDir: "./session"},
 		HTTP:      HTTP{Addr: "127.0.0.1:3000"},
@@ -426,5 +427,29 @@ func TestLoadPage(t *testing.T) {
 	}
 	if _, _, err := LoadPage(with("HTTP_ADDR=here").get, filepath.Join(t.TempDir(), ".env")); err == nil || !strings.HasPrefix(err.Error(), "HTTP_ADDR: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Recordings are written down where there is a key for it, or where the operator says so.
+func TestTranscribe(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		settings []string
+		on       Switch
+		key      string
+	}{
+		"by default":          {nil, SwitchOn, "sk-1"},
+		"another chat model":  {[]string{"OPENAI_BASE_URL=http://localhost:11434/v1"}, SwitchOff, ""},
+		"with a key":          {[]string{"OPENAI_BASE_URL=http://localhost:11434/v1", "TRANSCRIBE_API_KEY=t-1"}, SwitchOn, "t-1"},
+		"off":                 {[]string{"TRANSCRIBE_ENABLED=False"}, SwitchOff, "sk-1"},
+		"a server of its own": {[]string{"TRANSCRIBE_ENABLED=True", "TRANSCRIBE_BASE_URL=http://localhost:8000/v1"}, SwitchOn, ""},
+	} {
+		if got := read(t, row.settings...).Media.Transcribe; got.On != row.on || got.Key.Reveal() != row.key {
+			t.Errorf("%s: %s with the key %q", name, got.On, got.Key.Reveal())
+		}
+	}
+	_, err := Read(with("TRANSCRIBE_ENABLED=True", "OPENAI_BASE_URL=http://localhost:11434/v1").get)
+	if err == nil || !strings.HasPrefix(err.Error(), "TRANSCRIBE_API_KEY: not set; TRANSCRIBE_ENABLED is True") {
+		t.Error(err)
 	}
 }

@@ -31,6 +31,8 @@ type Entry struct {
 	// that of the pictures, or empty.
 	Draws Protocol
 	Size  string
+	// Sees tells that the model takes pictures.
+	Sees bool
 	// Instructions are empty for the common ones. InstructionsURL is where to fetch them instead, or empty.
 	Instructions    string
 	InstructionsURL string
@@ -84,7 +86,7 @@ type builtin struct {
 
 func (c *Config) builtins() []builtin {
 	of := func(name, begin string, p Provider, draws Protocol) builtin {
-		e := Entry{Name: name, Prefix: p.Prefix, BaseURL: p.BaseURL, Key: p.Key, Model: p.Name, Icon: p.Icon, Draws: draws, Size: p.Size}
+		e := Entry{Name: name, Prefix: p.Prefix, BaseURL: p.BaseURL, Key: p.Key, Model: p.Name, Icon: p.Icon, Draws: draws, Size: p.Size, Sees: draws == "" && sees(p.BaseURL, p.Name)}
 		return builtin{draft{e, func(field string) string { return begin + "_" + strings.ToUpper(field) }}, p.Enabled, begin}
 	}
 	m, dalle := c.Model, c.DALLE
@@ -97,6 +99,27 @@ func (c *Config) builtins() []builtin {
 		of("flux", "HF", c.Flux, DrawsAsHuggingFace),
 		of("stability", "STABILITY", c.Stability, DrawsAsStability),
 	}
+}
+
+// sighted are parts of the names of models that see, blind of those at OpenAI that do not.
+var (
+	sighted = []string{
+		"gpt-4o", "gpt-4.1", "gpt-5", "o4-", "chatgpt-4o", "gemini", "claude", "vision", "llava", "-vl", "vl:", "2.5vl", "pixtral", "gemma3", "gemma-3", "llama4",
+		"llama-4", "minicpm-v", "moondream", "mistral-small3", "mistral-small-3", "grok-4",
+	}
+	blind = []string{"gpt-3.5", "o1-mini", "o3-mini", "instruct", "-audio"}
+)
+
+// sees guesses from its name whether a model takes pictures. OpenAI's and Gemini's nearly all do.
+func sees(base, name string) bool {
+	has := func(parts []string) bool {
+		return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(strings.ToLower(name), part) })
+	}
+	if has(blind) {
+		return false
+	}
+	u, err := url.Parse(base)
+	return has(sighted) || err == nil && (u.Hostname() == "api.openai.com" && name != "gpt-4" || u.Hostname() == "generativelanguage.googleapis.com")
 }
 
 // idle warns of services that have a key and no word on whether they are on, where no model uses them.
@@ -328,7 +351,7 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 // fieldNames are the keys of an entry and of its prices.
 var fieldNames = []string{
 	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
-	"temperature", "max_tokens", "timeout", "fallback", "prices", "prompt", "completion", "image", "models",
+	"temperature", "max_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "models",
 }
 
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
@@ -343,7 +366,7 @@ func (a *assembly) entry(n *yaml.Node) {
 			values[key] = value
 			return true
 		}
-		if !slices.Contains(fieldNames[:17], key) {
+		if !slices.Contains(fieldNames[:18], key) {
 			return false
 		}
 		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == "" {
@@ -444,6 +467,13 @@ func (a *assembly) entry(n *yaml.Node) {
 		check("timeout", err)
 	}
 	a.prices(&e, values["prices"])
+	e.Sees = e.Draws == "" && sees(e.BaseURL, e.Model)
+	if v := get("vision"); v != "" {
+		check("vision", boolean(func(*Config) *bool { return &e.Sees })(a.config, v))
+		if e.Draws != "" {
+			check("vision", fmt.Errorf("%s draws", name))
+		}
+	}
 
 	for _, need := range []struct{ key, value string }{{"prefix", e.Prefix}, {"base", e.BaseURL}, {"model", e.Model}} {
 		if need.value == "" {

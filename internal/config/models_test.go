@@ -28,7 +28,7 @@ func TestNodeBotsModels(t *testing.T) {
 	}
 	want := []Entry{
 		{Name: "openai", Prefix: "!chatgpt", BaseURL: openAI, Key: c.Model.APIKey, Model: "gpt-3.5-turbo", Icon: "🔮"},
-		{Name: "gemini", Prefix: "!gem", BaseURL: gemini, Key: c.Gemini.Key, Model: "gemini-flash-latest", Icon: "✨"},
+		{Name: "gemini", Prefix: "!gem", BaseURL: gemini, Key: c.Gemini.Key, Model: "gemini-flash-latest", Icon: "✨", Sees: true},
 		{Name: "ollama", Prefix: "!llama", BaseURL: ollama, Model: "deepseek-r1:1.5b"},
 	}
 	if !reflect.DeepEqual(c.Models, want) || c.Model.Default != "openai" || c.Gemini.Key.Reveal() != "g-1" || c.DefaultModel().Name != "openai" {
@@ -178,13 +178,13 @@ models:
 		t.Fatal(err)
 	}
 	want := []Entry{
-		{Name: "openai", Prefix: "!ai", BaseURL: openAI, Model: "gpt-4o-mini", Temperature: 1, Fallback: "local"},
+		{Name: "openai", Prefix: "!ai", BaseURL: openAI, Model: "gpt-4o-mini", Sees: true, Temperature: 1, Fallback: "local"},
 		{
-			Name: "claude", Prefix: "!claude", BaseURL: "https://openrouter.ai/api/v1", Model: "anthropic/claude", Icon: "🟣", Instructions: "You are terse.",
+			Name: "claude", Prefix: "!claude", BaseURL: "https://openrouter.ai/api/v1", Model: "anthropic/claude", Icon: "🟣", Instructions: "You are terse.", Sees: true,
 			Temperature: .5, MaxTokens: 800, Timeout: 90 * time.Second, Fallback: "openai", PromptPrice: 3, CompletionPrice: 15.5,
 		},
-		{Name: "wa", Prefix: "!wa", BaseURL: gemini, Model: "gemini-flash-latest", Instructions: "# Who you are\nA WhatsApp bot."},
-		{Name: "web", Prefix: "!web", BaseURL: openAI, Model: "gpt-4o-mini", InstructionsURL: "https://example.org/persona.md?v=1"},
+		{Name: "wa", Prefix: "!wa", BaseURL: gemini, Model: "gemini-flash-latest", Sees: true, Instructions: "# Who you are\nA WhatsApp bot."},
+		{Name: "web", Prefix: "!web", BaseURL: openAI, Model: "gpt-4o-mini", Sees: true, InstructionsURL: "https://example.org/persona.md?v=1"},
 		{Name: "local", Prefix: "!local", BaseURL: "http://127.0.0.1:8080/v1", Model: "any"},
 	}
 	keys := []string{"sk-1", "r-1", "g-1", "sk-1", "l-1"}
@@ -322,4 +322,20 @@ func FuzzModelsFile(f *testing.F) {
 			seen[e.Name] = true
 		}
 	})
+}
+
+func TestSees(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		base, model string
+		want        bool
+	}{
+		"OpenAI": {openAI, "gpt-4o-mini", true}, "OpenAI's next": {openAI, "gpt-9", true}, "OpenAI's old": {openAI, "gpt-3.5-turbo", false}, "OpenAI's first": {openAI, "gpt-4", false},
+		"Gemini": {gemini, "gemini-flash-latest", true}, "Ollama": {ollama, "deepseek-r1:1.5b", false}, "Ollama's eyes": {ollama, "qwen2.5vl:7b", true},
+		"by another's server": {"https://openrouter.ai/api/v1", "anthropic/claude-sonnet-4.5", true}, "unknown": {"http://localhost:8080/v1", "any", false},
+	} {
+		if got := sees(row.base, row.model); got != row.want {
+			t.Errorf("%s: sees %v", name, got)
+		}
+	}
 }

@@ -145,6 +145,19 @@ func (c *Config) pictureKey() Secret {
 	return c.DALLE.Key
 }
 
+// speech is s with the key that it has, and on or off.
+func (c *Config) speech(s Speech) Speech {
+	if s.Key.Reveal() == "" && s.BaseURL == c.Model.BaseURL {
+		s.Key = c.Model.APIKey
+	}
+	if s.On == SwitchAuto {
+		if s.On = SwitchOff; s.Key.Reveal() != "" {
+			s.On = SwitchOn
+		}
+	}
+	return s
+}
+
 // needsKey reports whether an API is one that answers nobody without a key.
 func needsKey(baseURL string) bool {
 	u, err := url.Parse(baseURL)
@@ -308,6 +321,51 @@ var sections = []section{
 		name: "Stability", begin: "STABILITY", keys: []string{"API_KEY_STABILITY", "STABILITY_API_KEY"}, base: "https://api.stability.ai", api: "API", model: "core",
 		prefix: "!stability", getKey: "get a key at https://platform.stability.ai/account/keys", at: func(c *Config) *Provider { return &c.Stability },
 	}.options())},
+	{"What people send besides texts", []option{
+		{
+			name: "IMAGE_MAX_MB", def: "10",
+			means: "How large a picture or sticker may be that is shown to a model which sees, in megabytes. 0 shows none.",
+			read:  count(func(c *Config) *int { return &c.Media.ImageMB }),
+		},
+		{
+			name: "AUDIO_MAX_MB", def: "25",
+			means: "How large a voice message or another recording may be that is written down, in megabytes.",
+			read:  count(func(c *Config) *int { return &c.Media.AudioMB }),
+		},
+		{
+			name: "DOCUMENT_MAX_MB", def: "20",
+			means: "How large a document may be that is read (PDF, Word, or a text), in megabytes. 0 reads none.",
+			read:  count(func(c *Config) *int { return &c.Media.DocumentMB }),
+		},
+		{
+			name: "TRANSCRIBE_ENABLED", def: "auto",
+			means: "True has voice messages and recordings written down, so that they are answered; False does not listen; auto listens where there is a key for it.",
+			read: choice(func(c *Config) *Switch { return &c.Media.Transcribe.On }, map[string]Switch{
+				"true": SwitchOn, "false": SwitchOff, "auto": SwitchAuto,
+			}),
+		},
+		{
+			name: "TRANSCRIBE_BASE_URL", def: openAI,
+			means: "Where the transcription's API is: OpenAI's, or any that speaks its protocol.",
+			read:  baseURL(openAI, func(c *Config) *string { return &c.Media.Transcribe.BaseURL }),
+		},
+		{
+			name: "TRANSCRIBE_API_KEY", secret: true, example: "the-key",
+			means: "The key of that API. Without it OPENAI_API_KEY is used, where TRANSCRIBE_BASE_URL is the same as OPENAI_BASE_URL.",
+			read:  apiKey(func(c *Config) *Secret { return &c.Media.Transcribe.Key }),
+			needed: func(c Config) string {
+				if t := c.speech(c.Media.Transcribe); c.Media.Transcribe.On != SwitchOn || t.Key.Reveal() != "" || !needsKey(t.BaseURL) {
+					return ""
+				}
+				return "TRANSCRIBE_ENABLED is True: write the key of OpenAI's API, or set TRANSCRIBE_BASE_URL to a service that needs none, or TRANSCRIBE_ENABLED=auto"
+			},
+		},
+		{
+			name: "TRANSCRIBE_MODEL", def: "gpt-4o-mini-transcribe",
+			means: "The model's name, as its service calls it; whisper-1 is another.",
+			read:  text(func(c *Config) *string { return &c.Media.Transcribe.Model }),
+		},
+	}},
 	{"Who may talk to the bot", []option{
 		{
 			name: "ALLOW", example: "+1 202 555 0143, 120363041234567890@g.us",

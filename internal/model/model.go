@@ -54,6 +54,8 @@ type Model struct {
 	Fallback string
 	// Prices are what its answers cost; zero where the settings do not say.
 	Prices Prices
+	// Sees tells that the model takes pictures with a question.
+	Sees bool
 	// Chat asks a model that answers with text, Painter one that answers with pictures: one of the two is set.
 	Chat    Chat
 	Painter Painter
@@ -198,14 +200,32 @@ func (c *Catalog) WithoutIcon(text string) string {
 // Completion.By names the one that answered. An error is that of the last one asked.
 func (c *Catalog) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
 	got, by, err := ask(ctx, c, p.Model, func(ctx context.Context, m Model) (llm.Completion, error) {
-		p.Temperature, p.MaxTokens = m.Temperature, m.MaxTokens
-		return m.Chat.Complete(ctx, p)
+		q := p
+		q.Temperature, q.MaxTokens = m.Temperature, m.MaxTokens
+		if !m.Sees {
+			q.Messages = blind(p.Messages)
+		}
+		return m.Chat.Complete(ctx, q)
 	})
 	if err != nil {
 		return llm.Completion{}, err
 	}
 	got.By = by
 	return got, nil
+}
+
+// blind are messages without their pictures, for a model that stands in for one that sees.
+func blind(messages []llm.Message) []llm.Message {
+	if !slices.ContainsFunc(messages, func(m llm.Message) bool { return len(m.Images) > 0 }) {
+		return messages
+	}
+	all := slices.Clone(messages)
+	for i, m := range all {
+		if len(m.Images) > 0 {
+			all[i].Images, all[i].Text = nil, "[You cannot see the pictures that came with this; say so if it matters.] "+m.Text
+		}
+	}
+	return all
 }
 
 // Image lets the named model, which is one that answers with pictures, draw what the description says, or its

@@ -14,6 +14,19 @@ const (
 	WasAway     Key = "was_away"
 )
 
+// Why something that was sent is not opened.
+const (
+	CannotSee    Key = "cannot_see"
+	CannotHear   Key = "cannot_hear"
+	NotThatKind  Key = "not_that_kind"
+	FileTooLarge Key = "file_too_large"
+	SoundTooLong Key = "sound_too_long"
+	FileBroken   Key = "file_broken"
+	MediaGone    Key = "media_gone"
+	NoText       Key = "no_text"
+	TooMuchMedia Key = "too_much_media"
+)
+
 // Processing is said while an answer is made.
 const Processing Key = "processing"
 
