@@ -364,7 +364,9 @@ func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *
 }
 
 // turnTime is how long a turn may take. The inbox keeps the last tenth of it to itself.
-func turnTime(cfg config.Config) time.Duration { return (cfg.Model.Timeout + opening + sending) * 10 / 9 }
+func turnTime(cfg config.Config) time.Duration {
+	return (cfg.Model.Timeout + opening + sending) * 10 / 9
+}
 
 // opening is the part of a turn's lease for what messages carry: to fetch it and have it read.
 const opening = 3 * time.Minute

@@ -77,6 +77,7 @@ func examine(ctx context.Context, p Process, args []string) error {
 		d.sqlite(ctx)
 	}
 	d.models(ctx)
+	d.speech()
 	d.whatsapp(ctx)
 	d.daemon(ctx)
 	if ctx.Err() != nil {
@@ -323,6 +324,16 @@ func (d *doctor) model(ctx context.Context, e config.Entry) {
 		return
 	}
 	d.say(ok, "model", fmt.Sprintf("%s (%s) answers, in %.1f s", e.Name, e.Model, time.Since(begin).Seconds()), "")
+}
+
+// speech says which services write down recordings; they are not asked, as that costs.
+func (d *doctor) speech() {
+	t := d.cfg.Media.Transcribe
+	if t.On != config.SwitchOn {
+		d.say(ok, "voice", "recordings are not written down", "")
+		return
+	}
+	d.say(ok, "voice", "recordings are written down by "+t.Model+", which was not asked", "")
 }
 
 // whatsapp asks whether WhatsApp can be reached, and what time it is there.
