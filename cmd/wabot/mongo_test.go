@@ -394,7 +394,7 @@ func TestKillAtEachCommand(t *testing.T) {
 	for name, conversation := range conversations() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newMongoWorld(t)
+			w := newMongoWorld(t, longLease)
 			line := mongotest.NewLine(t)
 			w.env = append(w.env, over(line))
 			w.release = releaseLeases(t, line.Another().URL)
@@ -542,6 +542,9 @@ func (w *mongoWorld) restart(ctx context.Context) error {
 	return errors.Join(w.startAgain(ctx), w.online(ctx))
 }
 
+// longLease is for the sweeps, in which no process waits for a lease's end, and the database is busy.
+const longLease = "LEASE=1m"
+
 // startAgain starts wabot after its end. It gives back the lease of the dead process, whose end would have to be waited for: how
 // long that takes is for other tests.
 func (w *mongoWorld) startAgain(ctx context.Context) error {
@@ -577,7 +580,7 @@ func TestKillWhilePairing(t *testing.T) {
 	t.Parallel()
 	pair := func(t *testing.T, k int) (commands int) {
 		ctx := withPatience(t)
-		w := newMongoWorld(t)
+		w := newMongoWorld(t, longLease)
 		line := mongotest.NewLine(t)
 		w.env = append(w.env, over(line))
 		w.release = releaseLeases(t, line.Another().URL)

@@ -74,7 +74,7 @@ func newSweepWorld(t *testing.T, store string) (*mongoWorld, *control) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.listener.Close() })
-	w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "MONGO_ENABLED=False")
+	w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "MONGO_ENABLED=False", longLease)
 	if store == "mongo" {
 		line := mongotest.NewLine(t)
 		w.env = append(w.env, "MONGO_ENABLED=True", over(line))
@@ -247,7 +247,7 @@ func TestFaultAtEachCommand(t *testing.T) {
 		for part, conversation := range conversations() {
 			t.Run(name+", "+part, func(t *testing.T) {
 				t.Parallel()
-				w := newMongoWorld(t)
+				w := newMongoWorld(t, longLease)
 				line := mongotest.NewLine(t)
 				w.env = append(w.env, over(line))
 				w.do(w.pair(withPatience(t)))
