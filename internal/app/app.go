@@ -277,6 +277,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	g.Go(func() error { defer resign(); return wa.Run(online) })
 	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
 	g.Go(func() error { return models.Run(ctx) })
+	g.Go(func() error { return b.Run(ctx) })
 	g.Go(func() error {
 		err := store.Hold(leading)
 		if err != nil {
@@ -348,6 +349,7 @@ func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *
 		Instructions:  cfg.Model.Instructions,
 		History:       cfg.Model.History,
 		HistoryTokens: cfg.Chat.HistoryTokens,
+		Summaries:     cfg.Chat.Summaries && cfg.Model.History > 0,
 		MaxAge:        cfg.Chat.BacklogMaxAge,
 		Limits:        bot.Limits{Picture: megabytes(cfg.Media.ImageMB), Sound: megabytes(cfg.Media.AudioMB), Document: megabytes(cfg.Media.DocumentMB)},
 		Manner:        bot.Manner(cfg.Chat.Reply),

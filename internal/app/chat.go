@@ -149,6 +149,7 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	ctx, end := context.WithCancel(ctx)
 	g.Go(func() error { return models.Run(ctx) })
+	g.Go(func() error { return t.bot.Run(ctx) })
 	g.Go(func() error { return t.box.Run(ctx, t.answer) })
 	g.Go(func() error { defer end(); return t.run(ctx) })
 	return g.Wait()

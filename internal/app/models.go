@@ -25,7 +25,7 @@ func newCatalog(cfg config.Config, log *slog.Logger) *model.Catalog {
 		}
 		client := newClient(e, llm.Options{MaxRetries: retries, Total: cmp.Or(e.Timeout, cfg.Model.Timeout), Idle: cfg.Model.IdleTimeout, Log: log})
 		m := model.Model{
-			Name: e.Name, Prefix: e.Prefix, Icon: e.Icon, Instructions: e.Instructions, Temperature: e.Temperature, MaxTokens: e.MaxTokens,
+			Name: e.Name, Prefix: e.Prefix, Icon: e.Icon, Instructions: e.Instructions, Temperature: e.Temperature, MaxTokens: e.MaxTokens, ContextTokens: e.ContextTokens,
 			Timeout: e.Timeout, Fallback: e.Fallback, Size: e.Size, Sees: e.Sees,
 			Prices: model.Prices{Prompt: e.PromptPrice, Completion: e.CompletionPrice, Image: e.ImagePrice},
 		}

@@ -56,6 +56,9 @@ type Turns interface {
 	Unhear(ctx context.Context, chatJID string, used []chat.Message) error
 	// Put stores a message of the bot's own making, to be answered.
 	Put(ctx context.Context, m chat.Message) error
+	// Summary is what SetSummary has kept of a chat last; zero where that is nothing.
+	Summary(ctx context.Context, chatJID string) (inbox.Summary, error)
+	SetSummary(ctx context.Context, chatJID string, s inbox.Summary, now time.Time) error
 }
 
 // Options are what a Bot needs. All are required but Instructions and History.
@@ -81,6 +84,8 @@ type Options struct {
 	History int
 	// HistoryTokens is how many tokens these may have together.
 	HistoryTokens int
+	// Summaries has what falls out of the history summarised, by Run.
+	Summaries bool
 	// MaxAge is the age from which on a message is not answered; zero answers all.
 	MaxAge time.Duration
 	// Takeover is how long the bot is quiet in a chat after the account's owner has written there by hand; zero for
@@ -120,11 +125,15 @@ type Bot struct {
 	grants    []grant
 	reporting sync.Mutex
 	strangers *strangers
+	// summaries is what is known of them, by chat; due those that may have to be made.
+	summaries map[string]remembered
+	due       chan toSummarise
 }
 
 // New returns a bot.
 func New(o Options) *Bot {
-	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}, quiet: map[string]time.Time{}, set: map[string]settings{}}
+	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}, quiet: map[string]time.Time{}, set: map[string]settings{},
+		summaries: map[string]remembered{}, due: make(chan toSummarise, summaries)}
 }
 
 // partLimit is the length, in characters, that a message is split at. WhatsApp takes 65,536, but shows
@@ -283,6 +292,7 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 	if err != nil {
 		return nil, "", err
 	}
+	full := len(history) == b.History
 	history = b.conversation(visible(s.after(history), t))
 	heard, err := b.heard(ctx, t)
 	if err != nil {
@@ -301,11 +311,19 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 	if text := b.refusal(t, cargo); text != "" {
 		return b.texts(text), "", nil
 	}
-	c, err := b.complete(ctx, b.withMedia(b.withHeard(b.prompt(t, s, history), len(t.Messages), heard), t, cargo), d)
+	p, whole := b.prompt(t, s, history, costOfAll(heard))
+	if full || !whole {
+		if short := b.past(ctx, t, s, p.Model); short.Text != "" {
+			p, _ = b.prompt(t, s, history, costOfAll(heard)+llm.Tokens(short.Text))
+			p = withSummary(p, short)
+		}
+	}
+	c, err := b.complete(ctx, b.withMedia(b.withHeard(p, len(t.Messages), heard), t, cargo), d)
 	var e *llm.Error
 	if errors.As(err, &e) && e.Kind == llm.TooLong && len(history)+len(heard) > 0 {
 		b.Log.Warn("the model takes less than the chat's history; asking without it: lower HISTORY_TOKENS", "chat", mask.JID(t.Chat))
-		c, err = b.complete(ctx, b.withMedia(b.prompt(t, s, nil), t, cargo), d)
+		p, _ = b.prompt(t, s, nil, 0)
+		c, err = b.complete(ctx, b.withMedia(p, t, cargo), d)
 	}
 	if err != nil {
 		return b.apology(ctx, t, err)

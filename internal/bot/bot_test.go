@@ -21,21 +21,22 @@ import (
 
 // world is everything around a bot, as a fake. It logs what is done, in order.
 type world struct {
-	t       *testing.T
-	did     []string
-	history []chat.Exchange
-	prompt  llm.Prompt // the last
-	asked   []string   // the model of each prompt
-	answer  llm.Completion
-	fail    map[string]error // by what is done
-	stored  []chat.Exchange  // that Find looks through
-	heard   []chat.Message
-	amended []chat.Message
-	replies []chat.Reply   // that were amended
-	put     []chat.Message // of the bot's own making
-	ids     int
-	saved   *chat.Reply               // the last
-	grow    func(onText func(string)) // if set, how an answer comes
+	t         *testing.T
+	did       []string
+	history   []chat.Exchange
+	prompt    llm.Prompt // the last
+	asked     []string   // the model of each prompt
+	answer    llm.Completion
+	fail      map[string]error // by what is done
+	stored    []chat.Exchange  // that Find looks through
+	heard     []chat.Message
+	amended   []chat.Message
+	replies   []chat.Reply   // that were amended
+	put       []chat.Message // of the bot's own making
+	ids       int
+	summaries map[string]inbox.Summary
+	saved     *chat.Reply               // the last
+	grow      func(onText func(string)) // if set, how an answer comes
 
 	mu sync.Mutex // held while it is noted what is done
 }
@@ -115,6 +116,15 @@ func (w *world) Put(_ context.Context, m chat.Message) error {
 
 func (w *world) Own() (jid, alt string) { return ownLID, ownPN }
 
+func (w *world) Summary(_ context.Context, jid string) (inbox.Summary, error) {
+	return w.summaries[jid], w.do("summary of %s", jid)
+}
+
+func (w *world) SetSummary(_ context.Context, jid string, s inbox.Summary, _ time.Time) error {
+	w.summaries[jid] = s
+	return w.do("summarise %s as %q", jid, s.Text)
+}
+
 func (w *world) NewID() string { w.ids++; return fmt.Sprintf("OUT%d", w.ids) }
 
 func (w *world) Send(_ context.Context, to string, p chat.Part, quote *chat.Message) error {
@@ -147,7 +157,7 @@ func (w *world) React(_ context.Context, m chat.Message, emoji string) {
 func (w *world) MarkRead(_ context.Context, messages []chat.Message) { w.do("read %d", len(messages)) }
 
 func newWorld(t *testing.T) (*world, *Bot) {
-	w := &world{t: t, answer: llm.Completion{Text: "The **answer**"}, fail: map[string]error{}}
+	w := &world{t: t, answer: llm.Completion{Text: "The **answer**"}, fail: map[string]error{}, summaries: map[string]inbox.Summary{}}
 	models := model.New(model.Options{Default: "openai", Models: []model.Model{
 		{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini", Icon: "✨", Instructions: "Be brief."},
 		{Name: "see", Prefix: "!see", Sees: true},

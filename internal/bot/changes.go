@@ -107,6 +107,10 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 		}
 	}
 	for _, x := range w.past {
+		// What a summary has of it is changed as well, or forgotten.
+		if err := b.ForgetSummary(ctx, x.Messages[0].Time, x.Messages[0].Chat, x.Messages[0].ChatAlt); err != nil {
+			return w, err
+		}
 		if err := b.Turns.Amend(ctx, x.Messages, nil); err != nil {
 			return w, err
 		}

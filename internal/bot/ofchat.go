@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"wabot/internal/chat"
@@ -83,6 +84,9 @@ func (b *Bot) conversation(history []chat.Exchange) (all []chat.Exchange) {
 
 func (b *Bot) doReset(ctx context.Context, m chat.Message, _ string) (text, failure string, err error) {
 	if err := b.change(ctx, m, func(s *settings) { s.Reset = &point{m.ID, m.Sender, m.Time} }); err != nil {
+		return "", "", err
+	}
+	if err := b.ForgetSummary(ctx, time.Time{}, m.Chat, m.ChatAlt); err != nil {
 		return "", "", err
 	}
 	if m.Group {

@@ -10,10 +10,11 @@ import (
 	"wabot/internal/words"
 )
 
-// prompt makes the prompt of a turn in a chat with these settings: the instructions, the history, the messages.
-func (b *Bot) prompt(t *chat.Turn, s settings, history []chat.Exchange) llm.Prompt {
+// prompt makes the prompt of a turn in a chat with these settings: the instructions, the history, the messages. The history leaves
+// room for so many more tokens. whole is set where it has all of it.
+func (b *Bot) prompt(t *chat.Turn, s settings, history []chat.Exchange, more int) (p llm.Prompt, whole bool) {
 	m := b.pick(s, t.Messages[0].Text)
-	p := llm.Prompt{Model: m.Name}
+	p = llm.Prompt{Model: m.Name}
 	instructions := cmp.Or(m.Instructions, b.Instructions)
 	if t.Last().Group {
 		instructions = strings.TrimSpace(instructions + "\n\nThis is a group chat: each message begins with the name its author goes by.")
@@ -21,9 +22,24 @@ func (b *Bot) prompt(t *chat.Turn, s settings, history []chat.Exchange) llm.Prom
 	if instructions != "" {
 		p.Messages = append(p.Messages, llm.Message{Role: llm.System, Text: instructions})
 	}
-	for _, e := range recent(history, b.HistoryTokens) {
-		// A turn that ended in an apology teaches the model nothing but to apologise.
-		if e.Reply == nil || e.Reply.Failure != "" || e.Reply.Open() || len(e.Reply.Parts) == 0 {
+	more += perMessage + llm.Tokens(instructions) + costOfAll(t.Messages)
+	past := recent(history, b.room(m, more))
+	p = b.talked(p, past)
+	for _, m := range t.Messages {
+		p.Messages = append(p.Messages, b.ask(m))
+	}
+	return p, len(past) == len(history)
+}
+
+// told reports whether the model is told of a turn. One that ended in an apology teaches it nothing but to apologise.
+func told(x chat.Exchange) bool {
+	return x.Reply != nil && x.Reply.Failure == "" && !x.Reply.Open() && len(x.Reply.Parts) > 0
+}
+
+// talked adds to p what was said in turns.
+func (b *Bot) talked(p llm.Prompt, past []chat.Exchange) llm.Prompt {
+	for _, e := range past {
+		if !told(e) {
 			continue
 		}
 		for _, m := range e.Messages {
@@ -38,9 +54,6 @@ func (b *Bot) prompt(t *chat.Turn, s settings, history []chat.Exchange) llm.Prom
 			said = append(said, text)
 		}
 		p.Messages = append(p.Messages, llm.Message{Role: llm.Assistant, Text: strings.Join(said, "\n\n")})
-	}
-	for _, m := range t.Messages {
-		p.Messages = append(p.Messages, b.ask(m))
 	}
 	return p
 }

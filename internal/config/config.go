@@ -81,6 +81,8 @@ type Provider struct {
 type Chat struct {
 	// HistoryTokens bounds the history that the model is given.
 	HistoryTokens int
+	// Summaries has what falls out of the history summarised.
+	Summaries bool
 	// Debounce is how long more messages of a chat are awaited, 0 for not at all.
 	Debounce time.Duration
 	// BacklogMaxAge is the age from which on a message is not answered.

@@ -71,7 +71,7 @@ func TestDefaults(t *testing.T) {
 		Flux:      Provider{BaseURL: "https://router.huggingface.co/hf-inference", Name: "black-forest-labs/FLUX.1-schnell", Prefix: "!flux"},
 		Stability: Provider{BaseURL: "https://api.stability.ai", Name: "core", Prefix: "!stability"},
 		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini", Sees: true}},
-		Chat:      Chat{HistoryTokens: 8000, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute, Words: words.English()},
+		Chat:      Chat{HistoryTokens: 8000, Summaries: true, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute, Words: words.English()},
 		Access:    Access{Groups: access.GroupsAllowed, StrangerNotices: true},
 		Media:     Media{ImageMB: 10, AudioMB: 25, DocumentMB: 20, Transcribe: Speech{On: SwitchOn, BaseURL: openAI, Key: key, Model: "gpt-4o-mini-transcribe"}},
 		WhatsApp:  WhatsApp{DeviceName: "wabot"},
@@ -93,6 +93,7 @@ func TestValues(t *testing.T) {
 	}{
 		{"OPENAI_BASE_URL=http://localhost:11434/v1/", func(c Config) any { return c.Model.BaseURL }, "http://localhost:11434/v1"},
 		{"PREFIX_ENABLED=False", func(c Config) any { return c.Model.PrefixEnabled }, false},
+		{"SUMMARIES=False", func(c Config) any { return c.Chat.Summaries }, false},
 		{"REPLY=Stream", func(c Config) any { return c.Chat.Reply }, ReplyStream},
 		{"PROCESSING=Wait...", func(c Config) any { return c.Chat.Reply }, ReplyPlaceholder},
 		{"PROCESSING=Wait...", func(c Config) any { return c.Chat.Processing }, "Wait..."},

@@ -39,6 +39,8 @@ type Entry struct {
 	// Temperature is from 0 to 2, MaxTokens bounds an answer; 0 leaves them to the service.
 	Temperature float32
 	MaxTokens   int
+	// ContextTokens is how many tokens question and answer may have together; 0 where that is not said.
+	ContextTokens int
 	// Timeout bounds one answer; it is no longer than Model.Timeout, and 0 for the same.
 	Timeout time.Duration
 	// Fallback is the name of the entry that answers while this one is out of order, or empty. Nothing falls
@@ -351,7 +353,7 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 // fieldNames are the keys of an entry and of its prices.
 var fieldNames = []string{
 	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
-	"temperature", "max_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "models",
+	"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "models",
 }
 
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
@@ -366,7 +368,7 @@ func (a *assembly) entry(n *yaml.Node) {
 			values[key] = value
 			return true
 		}
-		if !slices.Contains(fieldNames[:18], key) {
+		if !slices.Contains(fieldNames[:19], key) {
 			return false
 		}
 		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == "" {
@@ -458,6 +460,13 @@ func (a *assembly) entry(n *yaml.Node) {
 			check("max_tokens", errors.New("write how many tokens an answer may have, such as 1000"))
 		}
 		e.MaxTokens = n
+	}
+	if v := get("context_tokens"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1000 {
+			check("context_tokens", errors.New("write how many tokens the model takes, question and answer together, such as 128000"))
+		}
+		e.ContextTokens = n
 	}
 	if v := get("timeout"); v != "" {
 		err := duration(func(*Config) *time.Duration { return &e.Timeout })(a.config, v)

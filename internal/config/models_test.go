@@ -146,6 +146,7 @@ models:
       You are terse.
     temperature: 0.5
     max_tokens: 800
+    context_tokens: 32000
     timeout: 90s
     fallback: openai
     prices: {prompt: 3, completion: 15.5}
@@ -181,7 +182,7 @@ models:
 		{Name: "openai", Prefix: "!ai", BaseURL: openAI, Model: "gpt-4o-mini", Sees: true, Temperature: 1, Fallback: "local"},
 		{
 			Name: "claude", Prefix: "!claude", BaseURL: "https://openrouter.ai/api/v1", Model: "anthropic/claude", Icon: "🟣", Instructions: "You are terse.", Sees: true,
-			Temperature: .5, MaxTokens: 800, Timeout: 90 * time.Second, Fallback: "openai", PromptPrice: 3, CompletionPrice: 15.5,
+			Temperature: .5, MaxTokens: 800, ContextTokens: 32000, Timeout: 90 * time.Second, Fallback: "openai", PromptPrice: 3, CompletionPrice: 15.5,
 		},
 		{Name: "wa", Prefix: "!wa", BaseURL: gemini, Model: "gemini-flash-latest", Sees: true, Instructions: "# Who you are\nA WhatsApp bot."},
 		{Name: "web", Prefix: "!web", BaseURL: openAI, Model: "gpt-4o-mini", Sees: true, InstructionsURL: "https://example.org/persona.md?v=1"},
@@ -233,6 +234,7 @@ func TestModelsFileProblems(t *testing.T) {
 		whole + "  temperature: NaN":                                     ":6: temperature: write a number from 0 to 2",
 		whole + "  temperature: 2.5":                                     ":6: temperature: write a number from 0 to 2",
 		whole + "  max_tokens: 0":                                        ":6: max_tokens: write how many",
+		whole + "  context_tokens: 5":                                    ":6: context_tokens: write how many",
 		whole + "  timeout: 10m":                                         ":6: timeout: 10m is more than MODEL_TIMEOUT, which is 5m0s",
 		whole + "  timeout: 10":                                          `:6: timeout: "10" is not a length of time`,
 		whole + "  key: canary\n  key_env: K":                            ":7: key_env: key is there as well",

@@ -227,6 +227,11 @@ var sections = []section{
 			read:  count(func(c *Config) *int { return &c.Chat.HistoryTokens }),
 		},
 		{
+			name: "SUMMARIES", def: "True",
+			means: "What no longer fits into the history is told to the model in short: now and then the chat's model is asked for a summary, after an answer. False forgets it.",
+			read:  boolean(func(c *Config) *bool { return &c.Chat.Summaries }),
+		},
+		{
 			name: "DEBOUNCE", def: "1s",
 			means: "How long to wait after a message for more of the same chat, to answer them together: at most 5s in all. Commands, pictures and other media end the wait. 0s answers each message at once.",
 			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Debounce }, 5*time.Second),

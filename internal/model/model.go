@@ -48,6 +48,8 @@ type Model struct {
 	// Temperature and MaxTokens are those of llm.Prompt.
 	Temperature float32
 	MaxTokens   int
+	// ContextTokens is how many tokens prompt and answer may have together; 0 where that is not known.
+	ContextTokens int
 	// Timeout bounds one answer; 0 leaves it to Options.Timeout.
 	Timeout time.Duration
 	// Fallback names the model, of the same kind, that answers while this one is out of order; empty for none.
