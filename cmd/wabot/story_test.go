@@ -191,6 +191,7 @@ func says(ctx context.Context, w *world, args []string) error {
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
 //	hears TEXT: one more message with that text is shown | hears-begin TEXT: a message that begins so is shown
+//	hears-voice WORDS SECONDS: a voice message of the words that lasts so long, and is drawn so
 //	forgets-media: deletes its own copies of all files
 //	sees-picture CAPTION [DESCRIPTION]: a picture that the model API has drawn of it
 //	shows N TEXT: exactly so many are shown now
@@ -265,6 +266,13 @@ func phone(ctx context.Context, w *world, args []string) error {
 		return err
 	case "hears":
 		return w.hear(ctx, name, chat, strings.ReplaceAll(args[0], `\n`, "\n"))
+	case "hears-voice":
+		spoken := llmtest.Speech(args[0])
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
+			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {
+				return !ownWords(m) && m.Kind == "voice" && bytes.Equal(m.Media, spoken) && fmt.Sprint(m.Seconds) == args[1] && len(m.Waveform) == 64 && slices.Max(m.Waveform) == 100
+			})
+		})
 	case "hears-begin":
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
 			return slices.ContainsFunc(p.Messages(chat), func(m whatsapptest.Received) bool {

@@ -253,7 +253,7 @@ func (w *world) start(more ...string) error {
 func (w *world) services() []string {
 	url := w.model.URL()
 	bare := strings.TrimSuffix(url, "/v1")
-	return []string{"GEMINI_BASE_URL=" + url, "OLLAMA_BASE_URL=" + url, "DALLE_BASE_URL=" + url, "TRANSCRIBE_BASE_URL=" + url, "HF_BASE_URL=" + bare, "STABILITY_BASE_URL=" + bare}
+	return []string{"GEMINI_BASE_URL=" + url, "OLLAMA_BASE_URL=" + url, "DALLE_BASE_URL=" + url, "TRANSCRIBE_BASE_URL=" + url, "SPEECH_BASE_URL=" + url, "HF_BASE_URL=" + bare, "STABILITY_BASE_URL=" + bare}
 }
 
 // kill kills wabot where it stands and waits until it is gone.

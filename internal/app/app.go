@@ -265,6 +265,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		s := site.status(ctx)
 		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: s.Waiting}
 	}
+	if o.VoiceReply = bot.VoiceReply(cfg.Media.VoiceReply); o.VoiceReply != bot.VoiceOff {
+		o.Mouth, o.VoiceUploader, o.Voice = watchedMouth{newSpeech(cfg, cfg.Media.Speech, log), site}, wa, cfg.Media.Voice
+	}
 	b = bot.New(o)
 	for _, name := range o.Rules.Shadowed() {
 		log.Warn("a command in chat cannot be used, because a model has it as its prefix", "command", name)

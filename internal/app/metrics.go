@@ -175,6 +175,19 @@ func (w watchedEars) Transcribe(ctx context.Context, sound llm.Media, language s
 	return text, err
 }
 
+// watchedMouth tells the site of each text that is spoken.
+type watchedMouth struct {
+	bot.Mouth
+	site *site
+}
+
+func (w watchedMouth) Speak(ctx context.Context, text, voice string) (llm.Media, error) {
+	begin := time.Now()
+	sound, err := w.Mouth.Speak(ctx, text, voice)
+	w.site.called(ctx, begin, err)
+	return sound, err
+}
+
 // called counts a call of a model, which ended with err.
 func (s *site) called(ctx context.Context, begin time.Time, err error) {
 	if err != nil && ctx.Err() != nil {

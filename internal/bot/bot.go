@@ -76,8 +76,15 @@ type Options struct {
 	Documents Documents
 	Ears      Ears
 	Limits    Limits
-	Turns     Turns
-	WA        Messenger
+	// Mouth and VoiceUploader make the answers that are spoken, in Voice (a name, or empty), when VoiceReply says; nil where none
+	// is. VoiceOf, if set, is a chat's own wish.
+	Mouth         Mouth
+	VoiceUploader VoiceUploader
+	Voice         string
+	VoiceReply    VoiceReply
+	VoiceOf       func(ctx context.Context, m chat.Message) (VoiceReply, bool)
+	Turns         Turns
+	WA            Messenger
 	// Instructions are the system prompt of the models that have none of their own.
 	Instructions string
 	// History is how many past turns the model is given.
@@ -298,6 +305,10 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 	if err != nil {
 		return nil, "", err
 	}
+	// Nothing is shown meanwhile of an answer that will be heard.
+	speaks, quiet := b.speaks(ctx, t), d.quiet
+	d.quiet = quiet || speaks
+	defer func() { d.quiet = quiet }()
 	if err := d.asking(ctx); err != nil {
 		return nil, "", err
 	}
@@ -333,6 +344,11 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 		return b.texts(b.Words.Say(words.NotUsable)), "the model's answer is empty", nil
 	}
 	b.unhear(ctx, t, heard)
+	if speaks {
+		if note := b.voiced(ctx, t, c.Text); note != nil {
+			return []chat.Part{*note}, "", nil
+		}
+	}
 	for _, text := range d.split(c.Text, format.Markdown, by.WithIcon) {
 		said = append(said, chat.Part{Text: text})
 	}

@@ -114,7 +114,21 @@ type Media struct {
 	ImageMB, AudioMB, DocumentMB int
 	// Transcribe writes down recordings.
 	Transcribe Speech
+	// VoiceReply is when answers are spoken, by Speech in the voice of that name.
+	VoiceReply VoiceReply
+	Speech     Speech
+	Voice      string
 }
+
+// VoiceReply is when an answer is spoken.
+type VoiceReply string
+
+// The times at which an answer is spoken.
+const (
+	VoiceOff    VoiceReply = "off"
+	VoiceAuto   VoiceReply = "auto"
+	VoiceAlways VoiceReply = "always"
+)
 
 // Speech is a service for recordings or for voices, with OpenAI's protocol.
 type Speech struct {
@@ -324,7 +338,7 @@ func readAll(getenv func(string) string) (Config, []string, error) {
 	if problems = append(problems, wrong...); len(problems) > 0 {
 		return Config{}, keys, errors.Join(problems...)
 	}
-	c.Media.Transcribe = c.speech(c.Media.Transcribe)
+	c.Media.Transcribe, c.Media.Speech = c.speech(c.Media.Transcribe), c.speech(c.Media.Speech)
 	return c, keys, nil
 }
 

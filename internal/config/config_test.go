@@ -73,11 +73,14 @@ func TestDefaults(t *testing.T) {
 		Models:    []Entry{{Name: "openai", Prefix: "!ai", BaseURL: "https://api.openai.com/v1", Key: key, Model: "gpt-4o-mini", Sees: true}},
 		Chat:      Chat{HistoryTokens: 8000, Summaries: true, Debounce: time.Second, BacklogMaxAge: 24 * time.Hour, Takeover: 30 * time.Minute, Words: words.English()},
 		Access:    Access{Groups: access.GroupsAllowed, StrangerNotices: true},
-		Media:     Media{ImageMB: 10, AudioMB: 25, DocumentMB: 20, Transcribe: Speech{On: SwitchOn, BaseURL: openAI, Key: key, Model: "gpt-4o-mini-transcribe"}},
-		WhatsApp:  WhatsApp{DeviceName: "wabot"},
-		Store:     Store{MongoWait: time.Minute, SessionDir: "./session"},
-		HTTP:      HTTP{Addr: "127.0.0.1:3000"},
-		Log:       Log{Level: slog.LevelInfo, Format: LogAuto},
+		Media: Media{
+			ImageMB: 10, AudioMB: 25, DocumentMB: 20, Transcribe: Speech{On: SwitchOn, BaseURL: openAI, Key: key, Model: "gpt-4o-mini-transcribe"},
+			VoiceReply: VoiceOff, Speech: Speech{BaseURL: openAI, Key: key, Model: "gpt-4o-mini-tts"}, Voice: "alloy",
+		},
+		WhatsApp: WhatsApp{DeviceName: "wabot"},
+		Store:    Store{MongoWait: time.Minute, SessionDir: "./session"},
+		HTTP:     HTTP{Addr: "127.0.0.1:3000"},
+		Log:      Log{Level: slog.LevelInfo, Format: LogAuto},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)

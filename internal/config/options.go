@@ -370,6 +370,39 @@ var sections = []section{
 			means: "The model's name, as its service calls it; whisper-1 is another.",
 			read:  text(func(c *Config) *string { return &c.Media.Transcribe.Model }),
 		},
+		{
+			name: "VOICE_REPLY", def: "off",
+			means: "auto answers voice messages by voice messages, always answers everything so, off nothing. Long answers, code and links stay texts.",
+			read: choice(func(c *Config) *VoiceReply { return &c.Media.VoiceReply }, map[string]VoiceReply{
+				"off": VoiceOff, "auto": VoiceAuto, "always": VoiceAlways,
+			}),
+		},
+		{
+			name: "SPEECH_BASE_URL", def: openAI,
+			means: "Where the API is that speaks: OpenAI's, or any with its protocol that sends Opus in Ogg.",
+			read:  baseURL(openAI, func(c *Config) *string { return &c.Media.Speech.BaseURL }),
+		},
+		{
+			name: "SPEECH_API_KEY", secret: true, example: "the-key",
+			means: "The key of that API. Without it OPENAI_API_KEY is used, where SPEECH_BASE_URL is the same as OPENAI_BASE_URL.",
+			read:  apiKey(func(c *Config) *Secret { return &c.Media.Speech.Key }),
+			needed: func(c Config) string {
+				if s := c.speech(c.Media.Speech); c.Media.VoiceReply == VoiceOff || s.Key.Reveal() != "" || !needsKey(s.BaseURL) {
+					return ""
+				}
+				return "VOICE_REPLY is on: write the key of OpenAI's API, or set SPEECH_BASE_URL to a service that needs none, or VOICE_REPLY=off"
+			},
+		},
+		{
+			name: "SPEECH_MODEL", def: "gpt-4o-mini-tts",
+			means: "The model's name, as its service calls it.",
+			read:  text(func(c *Config) *string { return &c.Media.Speech.Model }),
+		},
+		{
+			name: "SPEECH_VOICE", def: "alloy",
+			means: "The voice, as the service calls it.",
+			read:  text(func(c *Config) *string { return &c.Media.Voice }),
+		},
 	}},
 	{"Who may talk to the bot", []option{
 		{
