@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -350,7 +351,8 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 		}
 	}
 	for _, text := range d.split(c.Text, format.Markdown, by.WithIcon) {
-		said = append(said, chat.Part{Text: text})
+		text, mentions := mention(text, slices.Concat(heard, t.Messages))
+		said = append(said, chat.Part{Text: text, Mentions: mentions})
 	}
 	return said, "", nil
 }
