@@ -93,7 +93,7 @@ have() { docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull --
 
 # rootfs begins the files of a stand-in: a shell and its tools.
 rootfs() {
-  [ -x /bin/busybox ] && /bin/busybox --list | grep -x chown >/dev/null || install busybox-static
+  [ -x /bin/busybox ] && /bin/busybox --list | grep -x chown >/dev/null || install busybox-static || skip "there is no busybox, and it cannot be installed"
   mkdir -p "$1"/{bin,root,tmp,etc/ssl/certs}
   chmod 1777 "$1/tmp"
   cp /bin/busybox "$1/bin/"
@@ -109,6 +109,12 @@ into() {
   made+=("$image")
   rm -rf "$dir"
 }
+
+# An engine may run where its containers cannot.
+if [ -n "$engine" ]; then
+  rootfs "$tmp/probe" && into "$tmp/probe" wabot-check-probe "ENV PATH=/bin"
+  docker run --rm --init wabot-check-probe true 2>"$tmp/probe.log" || { cat "$tmp/probe.log" >&2; skip "no container can be started here"; }
+fi
 
 golang=$(sed -n 's/^FROM \(golang:[^ ]*\).*/\1/p' Dockerfile)
 if ! have "$golang"; then
@@ -129,7 +135,7 @@ fi
 mongo=$(sed -n 's/^ *image: \(mongo:.*\)/\1/p' docker-compose.yml | head -1)
 if ! have "$mongo"; then
   say "a stand-in for $mongo"
-  command -v npm >/dev/null || install nodejs npm
+  command -v npm >/dev/null || install nodejs npm || skip "there is no npm, and it cannot be installed"
   version=$(go -C internal/mongotest/server list -m -f '{{.Version}}' github.com/FerretDB/FerretDB)
   if [ ! -x "$cache/ferretdb-$version" ]; then
     # The program, unlike the package, wants its version in a file that no release has.
@@ -139,7 +145,8 @@ if ! have "$mongo"; then
     echo "$version" >"$tmp/ferretdb/build/version/version.txt"
     CGO_ENABLED=0 go -C "$tmp/ferretdb" build -mod=mod -trimpath -buildvcs=false -o "$cache/ferretdb-$version" ./cmd/ferretdb
   fi
-  [ -x "$cache/npm/node_modules/.bin/mongosh" ] || npm install --prefix "$cache/npm" --no-audit --no-fund --omit=optional mongosh >/dev/null
+  [ -x "$cache/npm/node_modules/.bin/mongosh" ] || npm install --prefix "$cache/npm" --no-audit --no-fund --omit=optional mongosh >/dev/null ||
+    skip "mongosh cannot be had from npm, so there is no stand-in for $mongo"
   root=$tmp/mongo
   rootfs "$root"
   mkdir -p "$root"/{opt,data/db,data/configdb,docker-entrypoint-initdb.d}

@@ -23,7 +23,7 @@ import (
 	"github.com/makiuchi-d/gozxing/qrcode"
 )
 
-var pageURL = regexp.MustCompile(`msg="the page is up" url=(\S+)`)
+var pageURL = regexp.MustCompile(`"the page is up"(?: url=|,"url":")([^\s"]+)`)
 
 // page returns the address of wabot's page.
 func (w *world) page(ctx context.Context) (string, error) {

@@ -139,9 +139,9 @@ func run(ctx context.Context, p Process, args []string) error {
 	if err := noArguments(args); err != nil {
 		return err
 	}
-	cfg, warnings, err := config.Load(p.Getenv, p.Dotenv)
+	cfg, warnings, err := settings(p)
 	if err != nil {
-		return &configError{err}
+		return err
 	}
 	log := newLogger(p.Stderr, cfg.Log)
 	for _, w := range warnings {
@@ -206,6 +206,19 @@ func run(ctx context.Context, p Process, args []string) error {
 		log.Info("stopped as asked")
 		return store.Close()
 	}
+}
+
+// settings reads the settings. Where they are wrong, what the file sets in vain is said with it: a name that is misspelt
+// may be why another is not set.
+func settings(p Process) (config.Config, []string, error) {
+	cfg, warnings, err := config.Load(p.Getenv, p.Dotenv)
+	if err == nil {
+		return cfg, warnings, nil
+	}
+	for _, w := range warnings {
+		err = errors.Join(err, errors.New(w))
+	}
+	return config.Config{}, nil, &configError{err}
 }
 
 // drive answers messages while this process leads.

@@ -106,11 +106,23 @@ func (c sessions) restore(ctx context.Context, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return err
 	}
+	file := c.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return &configError{fmt.Errorf("open the backup: %w", err)}
+		}
+		defer f.Close()
+		file = bufio.NewReader(f)
+	}
+	if file == nil {
+		return &configError{errors.New("there is no standard input")}
+	}
 	with, err := c.identities(ctx, *identity)
 	if err != nil {
 		return err
 	}
-	session, err := c.load(path, with)
+	session, err := backup.Read(file, with...)
 	if err != nil {
 		return &configError{err}
 	}
@@ -170,22 +182,6 @@ func (c sessions) identities(ctx context.Context, path string) ([]age.Identity, 
 		return nil, &configError{fmt.Errorf("%s has no private key of age (a line that begins with AGE-SECRET-KEY-)", path)}
 	}
 	return with, nil
-}
-
-// load reads a backup.
-func (c sessions) load(path string, with []age.Identity) (*backup.Session, error) {
-	if path == "-" {
-		if c.Stdin == nil {
-			return nil, errors.New("there is no standard input")
-		}
-		return backup.Read(c.Stdin, with...)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the backup: %w", err)
-	}
-	defer f.Close()
-	return backup.Read(bufio.NewReader(f), with...)
 }
 
 // makeSafe is the command make-safe.

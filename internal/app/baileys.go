@@ -29,7 +29,7 @@ func (c sessions) importBaileys(ctx context.Context, flags *flag.FlagSet, args [
 		return err
 	}
 	if (*folder == "") == (o.URL == "") || *dry && *undo {
-		return &configError{errors.New("wabot session import-baileys: say where the bot's session is, with --folder DIR or with --mongo-url URL")}
+		return &configError{errors.New("session import-baileys: say where the bot's session is, with --folder DIR or with --mongo-url URL")}
 	}
 	if o.URL == "MONGO_URL" { // a password has no place on a command line
 		o.URL = c.cfg.MongoURL.Reveal()

@@ -55,9 +55,12 @@ func examine(ctx context.Context, p Process, args []string) error {
 	cfg, warnings, err := config.Load(p.Getenv, p.Dotenv)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			d.say(wrong, "settings", strings.TrimSpace(line), "mend it in .env or in the environment; .env.example tells what each setting means")
+			d.say(wrong, "settings", strings.TrimSpace(line), "")
 		}
-		return &configError{errors.New("the rest can be looked at when the settings can be read")}
+		for _, w := range warnings {
+			d.say(warning, "settings", w, "")
+		}
+		return &configError{errors.New("mend the settings in .env or in the environment (.env.example tells what each means); then doctor can look at the rest")}
 	}
 	d.cfg = cfg
 	for _, w := range warnings {
@@ -221,7 +224,7 @@ func (d *doctor) mongo(ctx context.Context) {
 		case errors.Is(err, mongostore.ErrOutage):
 			do = "start MongoDB, and check the host and port in MONGO_URL (with Compose: docker-compose ps, docker-compose logs mongodb)"
 		case errors.Is(err, mongostore.ErrLogin):
-			do = "MongoDB keeps the password of its first start: put that one into MONGO_PASSWORD or MONGO_URL, or change MongoDB's (README, rotate the database password)"
+			do = "MongoDB keeps the password of its first start: put that one into MONGO_PASSWORD or MONGO_URL, or change MongoDB's (README, Change the database's passwords)"
 		case errors.Is(err, mongostore.ErrKey):
 			do = "" // it says
 		case errors.Is(err, mongostore.ErrRights):

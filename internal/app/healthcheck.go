@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"wabot/internal/config"
@@ -37,7 +38,11 @@ func healthcheck(ctx context.Context, p Process, args []string) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(r)
 	if err != nil {
-		return fmt.Errorf("ask wabot how it is: %w", err)
+		var failed *url.Error // its text has the address again
+		if errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return fmt.Errorf("no wabot answers at HTTP_ADDR (%s): %w", addr, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

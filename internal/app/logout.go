@@ -28,9 +28,9 @@ func logout(ctx context.Context, p Process, args []string) (err error) {
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	cfg, _, err := config.Load(p.Getenv, p.Dotenv)
+	cfg, _, err := settings(p)
 	if err != nil {
-		return &configError{err}
+		return err
 	}
 	log := newLogger(p.Stderr, cfg.Log)
 	c := sessions{p, cfg.Store, cfg.Backup, log}

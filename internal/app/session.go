@@ -73,14 +73,16 @@ func session(ctx context.Context, p Process, args []string) error {
 	case sub == "help" || sub == "-h" || sub == "--help":
 		fmt.Fprint(p.Stdout, sessionUsage)
 		return noArguments(args)
+	case sub == "":
+		return &configError{errors.New("session needs to know what to do, such as list or verify; wabot session help lists the commands")}
 	case run == nil:
-		return &configError{fmt.Errorf("wabot session %s: there is no such command; wabot session help lists them", cmp.Or(sub, "(nothing)"))}
+		return &configError{fmt.Errorf("session %s: there is no such command; wabot session help lists them", sub)}
 	}
-	cfg, _, err := config.Load(p.Getenv, p.Dotenv)
+	cfg, _, err := settings(p)
 	if err != nil {
-		return &configError{err}
+		return err
 	}
-	flags := flag.NewFlagSet("wabot session "+sub, flag.ContinueOnError)
+	flags := flag.NewFlagSet("session "+sub, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	err = run(sessions{p, cfg.Store, cfg.Backup, newLogger(p.Stderr, cfg.Log)}, ctx, flags, args)
 	if errors.As(err, new(transfer.Refusal)) {
@@ -184,7 +186,7 @@ func (c sessions) copy(ctx context.Context, flags *flag.FlagSet, args []string) 
 		return err
 	}
 	if *from == "" || *to == "" || *from == *to {
-		return &configError{errors.New("wabot session copy: say between which stores, like --from file --to mongo")}
+		return &configError{errors.New("session copy: say between which stores, like --from file --to mongo")}
 	}
 	source, ctx, give, err := c.take(ctx, *from)
 	if err != nil {

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +37,8 @@ func (d *depthStore) Depth(context.Context) (int, error) {
 }
 
 func (d *depthStore) Oldest(context.Context) (time.Time, error) { return longAgo, nil }
+
+func (d *depthStore) vitals(context.Context) (vitals, error) { return vitals{preKeys: 800}, nil }
 
 var longAgo = time.Now().Add(-time.Hour)
 
@@ -141,6 +147,30 @@ func TestMetricsAreInShape(t *testing.T) {
 	m.message(stored)
 	if after, err := testutil.GatherAndCount(r); err != nil || after != before {
 		t.Errorf("%d series, then %d, %v", before, after, err)
+	}
+}
+
+// The README names no metric that is not there.
+func TestMetricsOfTheREADME(t *testing.T) {
+	t.Parallel()
+	s := newSite(config.Config{HTTP: config.HTTP{Addr: "127.0.0.1:0"}}, slog.New(slog.DiscardHandler))
+	s.opened(&depthStore{})
+	s.become(web.Starting)
+	s.show(whatsapp.State{Phase: whatsapp.Online, PhoneSeen: longAgo})
+	answer := httptest.NewRecorder()
+	s.web.ServeHTTP(answer, httptest.NewRequest("GET", "http://127.0.0.1/metrics", nil))
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`\bwabot_[a-z]+_[a-z_]+\b|\bwabot_ready\b`).FindAllString(string(text), -1)
+	if len(names) < 5 {
+		t.Errorf("the README names only %q", names)
+	}
+	for _, name := range names {
+		if !regexp.MustCompile(`(?m)^` + name + `[{ ]`).MatchString(answer.Body.String()) {
+			t.Errorf("there is no %s", name)
+		}
 	}
 }
 
