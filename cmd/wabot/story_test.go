@@ -9,6 +9,7 @@ import (
 	_ "image/jpeg"
 	_ "image/png"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,11 +191,11 @@ func says(ctx context.Context, w *world, args []string) error {
 //	has-number DIGITS | scans | types-code | unlinks | goes-offline | comes-online
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
-//	hears TEXT: one more message with that text is shown | hears-begin TEXT: a message that begins so is shown
+//	hears TEXT: one more message with that text is shown | hears-begin TEXT: a message that begins so is shown | hears-like PATTERN: one more that matches
 //	hears-voice WORDS SECONDS: a voice message of the words that lasts so long, and is drawn so
 //	forgets-media: deletes its own copies of all files
 //	sees-picture CAPTION [DESCRIPTION]: a picture that the model API has drawn of it
-//	shows N TEXT: exactly so many are shown now
+//	shows N TEXT | shows-like N PATTERN: exactly so many are shown now
 //	sees-typing | sees-typing-end | sees-read TEXT: of an own message | sees-quote TEXT: the message with TEXT quotes one of the person's
 func phone(ctx context.Context, w *world, args []string) error {
 	name, act, args := args[0], args[1], args[2:]
@@ -279,6 +280,12 @@ func phone(ctx context.Context, w *world, args []string) error {
 				return !ownWords(m) && strings.HasPrefix(m.Text, args[0])
 			})
 		})
+	case "hears-like":
+		re, err := regexp.Compile(args[0])
+		if err != nil {
+			return err
+		}
+		return w.hearLike(ctx, name, chat, re)
 	case "sees-picture":
 		caption, description := args[0], args[len(args)-1]
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
@@ -286,12 +293,16 @@ func phone(ctx context.Context, w *world, args []string) error {
 				return m.Kind == "image" && m.Text == caption && samePicture(m.Media, llmtest.Picture(description))
 			})
 		})
-	case "shows":
+	case "shows", "shows-like":
 		want, err := strconv.Atoi(args[0])
 		if err != nil {
 			return err
 		}
-		if got := shown(p, chat, strings.ReplaceAll(args[1], `\n`, "\n")); got != want {
+		re, err := regexp.Compile(args[1])
+		if err != nil || act == "shows" {
+			re = exactly(strings.ReplaceAll(args[1], `\n`, "\n"))
+		}
+		if got := shownLike(p, chat, re); got != want {
 			return fmt.Errorf("%s shows %q %d times, want %d", name, args[1], got, want)
 		}
 		return nil

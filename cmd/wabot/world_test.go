@@ -234,7 +234,7 @@ func (w *world) start(more ...string) error {
 	}
 	cmd := exec.Command(w.binary)
 	cmd.Dir = w.dir
-	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "DEBOUNCE=0s"}, append(w.env, more...)...)...)
+	cmd.Env = append(env, append([]string{"HTTP_ADDR=127.0.0.1:0", "LOG_LEVEL=debug", "DEBOUNCE=0s", "RATE_PERSON=off", "RATE_CHAT=off"}, append(w.env, more...)...)...)
 	p := &process{cmd: cmd, output: transcript{more: make(chan struct{})}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	cmd.Env = append(w.services(), cmd.Env...) // of two with one name the last one counts
@@ -362,10 +362,20 @@ func (w *world) pair(ctx context.Context, more ...string) error {
 // with is the chat that a person has with the bot.
 func (w *world) with(string) types.JID { return w.owner.LID() }
 
+// exactly matches a text and nothing else.
+func exactly(text string) *regexp.Regexp {
+	return regexp.MustCompile(`\A` + regexp.QuoteMeta(text) + `\z`)
+}
+
 // shown counts the messages with a text that others, or the bot in the owner's own chat, have sent to a phone.
-func shown(p *whatsapptest.Phone, chat types.JID, text string) (n int) {
+func shown(p *whatsapptest.Phone, chat types.JID, text string) int {
+	return shownLike(p, chat, exactly(text))
+}
+
+// shownLike counts those that match.
+func shownLike(p *whatsapptest.Phone, chat types.JID, re *regexp.Regexp) (n int) {
 	for _, m := range p.Messages(chat) {
-		if m.Text == text && (!m.FromMe || m.Device != 0) {
+		if re.MatchString(m.Text) && (!m.FromMe || m.Device != 0) {
 			n++
 		}
 	}
@@ -374,16 +384,21 @@ func shown(p *whatsapptest.Phone, chat types.JID, text string) (n int) {
 
 // hear waits until a phone shows a text once more than it was heard before.
 func (w *world) hear(ctx context.Context, name string, chat types.JID, text string) error {
+	return w.hearLike(ctx, name, chat, exactly(text))
+}
+
+// hearLike waits until a phone shows one more message that matches than was heard before.
+func (w *world) hearLike(ctx context.Context, name string, chat types.JID, re *regexp.Regexp) error {
 	p := w.phone(name)
-	key := name + "\x00" + chat.String() + "\x00" + text
+	key := name + "\x00" + chat.String() + "\x00" + re.String()
 	want := w.heard[key] + 1
-	err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return shown(p, chat, text) >= want })
+	err := p.Wait(ctx, func(p *whatsapptest.Phone) bool { return shownLike(p, chat, re) >= want })
 	if err != nil {
 		var all []string
 		for _, m := range p.Messages(chat) {
 			all = append(all, fmt.Sprintf("%q", m.Text))
 		}
-		return fmt.Errorf("%s does not hear %q, only %s: %w", name, text, strings.Join(all, ", "), err)
+		return fmt.Errorf("%s does not hear %s, only %s: %w", name, re, strings.Join(all, ", "), err)
 	}
 	w.heard[key] = want
 	return nil

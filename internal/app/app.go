@@ -20,11 +20,14 @@ import (
 	"golang.org/x/term"
 
 	"wabot/internal/bot"
+	"wabot/internal/budget"
 	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/inbox"
 	"wabot/internal/media"
 	"wabot/internal/model"
+	"wabot/internal/retention"
+	"wabot/internal/trail"
 	"wabot/internal/web"
 	"wabot/internal/whatsapp"
 )
@@ -227,7 +230,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	o := botOptions(cfg, models, store, log)
 	var b *bot.Bot
 	var wa *whatsapp.Client
-	tenant := &tenant{store: store, log: log}
+	ledger := newLedger(cfg, store, models, site)
+	recorder := trail.NewRecorder(store, log)
+	tenant := &tenant{store: store, log: log, forgot: ledger.Forget}
 	box := inbox.New(watchedStore{store, site.metrics}, inbox.Options{
 		Ended: site.metrics.turn,
 		Ready: func(ctx context.Context) error {
@@ -255,6 +260,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			site.metrics.message(became)
 			return err
 		},
+		Receipts: func(all []chat.Mark) { recorder.Add(all...) },
 		Show: func(s whatsapp.State) {
 			site.show(s)
 			screen.show(s)
@@ -271,7 +277,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Version:   version(),
 		Log:       log,
 	})
-	o.Model, o.Painter, o.Uploader = watchedModel{models, site}, watchedPainter{models, site}, wa
+	meter := budget.Meter{Ledger: ledger, Log: log}
+	o.Model, o.Painter, o.Uploader = meteredModel{watchedModel{models, site}, meter}, meteredPainter{watchedPainter{models, site}, meter}, wa
 	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
 	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, log)
 	o.Status = func(ctx context.Context) bot.Status {
@@ -281,7 +288,10 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	if o.VoiceReply = bot.VoiceReply(cfg.Media.VoiceReply); o.VoiceReply != bot.VoiceOff {
 		o.Mouth, o.VoiceUploader, o.Voice = watchedMouth{newSpeech(cfg, cfg.Media.Speech, log), site}, wa, cfg.Media.Voice
 	}
+	o.Ledger, o.Rates = ledger, budget.NewPace(ratesOf(cfg.Spend.PersonRate), ratesOf(cfg.Spend.ChatRate), nil)
+	o.Gated = func(m chat.Mark) { recorder.Add(m) }
 	b = bot.New(o)
+	sweeper := retention.New(retention.Options{Store: store, Heard: box.ForgetHeard, Age: cfg.Store.Retention, Zone: cfg.Spend.Zone, Log: log})
 	for _, name := range o.Rules.Shadowed() {
 		log.Warn("a command in chat cannot be used, because a model has it as its prefix", "command", name)
 	}
@@ -294,6 +304,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
 	g.Go(func() error { return models.Run(ctx) })
 	g.Go(func() error { return b.Run(ctx) })
+	g.Go(func() error { return b.Warn(ctx, wa) })
+	g.Go(func() error { return sweeper.Run(ctx) })
+	g.Go(func() error { return recorder.Run(leading) })
 	g.Go(func() error {
 		err := store.Hold(leading)
 		if err != nil {
@@ -341,6 +354,9 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 		if admitted, err = b.Admit(ctx, m); err != nil {
 			return "", err
 		}
+	}
+	if admitted && !known && !b.Welcome(m) {
+		return ignored, nil
 	}
 	if admitted {
 		return stored, box.Put(ctx, m)

@@ -21,6 +21,7 @@ type metrics struct {
 	messages, turns, calls, tokens, sends, events, again, undecrypted, storeErrors, deviceErrors *prometheus.CounterVec
 	waited, called, sent, delivered                                                              prometheus.Histogram
 	store, device                                                                                *prometheus.HistogramVec
+	charges, cost, chargedTokens                                                                 *prometheus.CounterVec // by model
 
 	// broken counts the sessions that did not decode, where the open store says.
 	broken atomic.Pointer[func() int64]
@@ -41,7 +42,8 @@ const (
 	failed  = "not_stored" // so not acknowledged; it comes again
 )
 
-func newMetrics() *metrics {
+// newMetrics makes the metrics of a bot with the models of those names.
+func newMetrics(models ...string) *metrics {
 	seconds := func(name, help string, buckets ...float64) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
@@ -62,14 +64,17 @@ func newMetrics() *metrics {
 		again: counters("wabot_repeats_total", "Messages that WhatsApp gave once more: handled ones are dropped, pending ones had not been acknowledged.", "was", handled, pending),
 		undecrypted: counters("wabot_undecrypted_total", "Messages that were not decrypted, by cause. Those with an old counter are repeats and dropped; for the others a retry receipt went out.", "cause",
 			device.Causes...),
-		storeErrors:  counters("wabot_store_errors_total", "Calls of the inbox's store that failed.", "call", storeCalls...),
-		deviceErrors: counters("wabot_device_store_errors_total", "Calls of the device's store that failed.", "call", device.Calls...),
-		waited:       seconds("wabot_answer_seconds", "From the sending of a message to the sending of its answer.", 1, 2, 5, 10, 20, 60, 300, 3600),
-		called:       seconds("wabot_model_seconds", "How long the model took to answer, retries included.", .5, 1, 2, 5, 10, 20, 60, 300),
-		sent:         seconds("wabot_send_seconds", "How long WhatsApp took to take a message.", .05, .1, .2, .5, 1, 2, 5, 10, 30),
-		delivered:    seconds("wabot_delivery_seconds", "From the first sending of a message until the first device of its receivers had it.", .1, .2, .5, 1, 2, 5, 10, 60, 600, 3600, 86400),
-		store:        calls("wabot_store_seconds", "How long calls of the inbox's store took."),
-		device:       calls("wabot_device_store_seconds", "How long calls of the device's store took, those that messages wait for."),
+		storeErrors:   counters("wabot_store_errors_total", "Calls of the inbox's store that failed.", "call", storeCalls...),
+		deviceErrors:  counters("wabot_device_store_errors_total", "Calls of the device's store that failed.", "call", device.Calls...),
+		waited:        seconds("wabot_answer_seconds", "From the sending of a message to the sending of its answer.", 1, 2, 5, 10, 20, 60, 300, 3600),
+		called:        seconds("wabot_model_seconds", "How long the model took to answer, retries included.", .5, 1, 2, 5, 10, 20, 60, 300),
+		sent:          seconds("wabot_send_seconds", "How long WhatsApp took to take a message.", .05, .1, .2, .5, 1, 2, 5, 10, 30),
+		delivered:     seconds("wabot_delivery_seconds", "From the first sending of a message until the first device of its receivers had it.", .1, .2, .5, 1, 2, 5, 10, 60, 600, 3600, 86400),
+		store:         calls("wabot_store_seconds", "How long calls of the inbox's store took."),
+		device:        calls("wabot_device_store_seconds", "How long calls of the device's store took, those that messages wait for."),
+		charges:       counters("wabot_charges_total", "Calls of models that were charged for, by the model's name.", "model", models...),
+		cost:          counters("wabot_cost_total", "What calls of models have cost, in the currency of the prices, by the model's name.", "model", models...),
+		chargedTokens: counters("wabot_charged_tokens_total", "What calls of models count as in a budget of tokens, by the model's name.", "model", models...),
 	}
 }
 
@@ -91,7 +96,7 @@ func (m *metrics) collectors() []prometheus.Collector {
 		}
 		return 0
 	})
-	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.again, m.undecrypted, m.storeErrors, m.deviceErrors,
+	return []prometheus.Collector{m.messages, m.turns, m.calls, m.tokens, m.sends, m.events, m.again, m.undecrypted, m.storeErrors, m.deviceErrors, m.charges, m.cost, m.chargedTokens,
 		m.waited, m.called, m.sent, m.delivered, m.store, m.device, broken}
 }
 

@@ -56,10 +56,14 @@ func newSite(cfg config.Config, log *slog.Logger) *site {
 	if cfg.Store.Mongo {
 		kept = "MongoDB"
 	}
+	var names []string
+	for _, m := range cfg.Models {
+		names = append(names, m.Name)
+	}
 	now := time.Now()
 	s := &site{
 		log:     log,
-		metrics: newMetrics(),
+		metrics: newMetrics(names...),
 		fixed:   web.Status{Store: kept, Started: now, Waiting: -1},
 		role:    web.Opening,
 		since:   now,

@@ -11,10 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wabot/internal/budget"
 	"wabot/internal/config"
 	"wabot/internal/inbox"
 	"wabot/internal/mongostore"
+	"wabot/internal/retention"
 	"wabot/internal/sqlitestore"
+	"wabot/internal/trail"
 	"wabot/internal/transfer"
 	"wabot/internal/whatsapp"
 )
@@ -23,6 +26,9 @@ import (
 // drive the device.
 type Store interface {
 	inbox.Store
+	budget.Store
+	trail.Store
+	retention.Store
 	transfer.Store
 	Devices() whatsapp.Devices
 	// Lead waits until this process alone may drive the device. It calls standby with the
@@ -73,7 +79,7 @@ func openStore(ctx context.Context, cfg config.Store, how use, log *slog.Logger)
 func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
 		options := mongoOptions(cfg)
-		options.Wait, options.Look, options.Log = cfg.MongoWait, how.look, log
+		options.Wait, options.Look, options.Log, options.SecretAge = cfg.MongoWait, how.look, log, cfg.Retention
 		s, err := mongostore.Open(ctx, options)
 		if errors.Is(err, mongostore.ErrKey) {
 			return nil, &configError{err}

@@ -20,6 +20,8 @@ type tenant struct {
 		whatsapp.Notes
 	}
 	log *slog.Logger
+	// forgot, if set, is told that what was stored is gone.
+	forgot func()
 
 	mu      sync.Mutex
 	account string // that is known to live here
@@ -44,6 +46,9 @@ func (t *tenant) moveIn(ctx context.Context, account string) error {
 		t.log.Warn("another account was linked; the messages and the history of the one before are removed", "before", mask.JID(string(before)), "now", mask.JID(account))
 		if err := t.store.Forget(ctx); err != nil {
 			return fmt.Errorf("remove another account's messages: %w", err)
+		}
+		if t.forgot != nil {
+			t.forgot()
 		}
 	}
 	if string(before) != account {

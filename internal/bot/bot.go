@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"wabot/internal/budget"
 	"wabot/internal/chat"
 	"wabot/internal/format"
 	"wabot/internal/inbox"
@@ -112,6 +113,11 @@ type Options struct {
 	StrangerNotices bool
 	// Status says how the bot is.
 	Status func(ctx context.Context) Status
+	// Ledger knows what was spent and Rates how fast people write; nil for no limits. Gated, if set, is told of messages that are
+	// not to be answered.
+	Ledger *budget.Ledger
+	Rates  *budget.Pace
+	Gated  func(chat.Mark)
 	// Words are what the bot says of its own.
 	Words words.Words
 	Log   *slog.Logger
@@ -184,15 +190,20 @@ func (b *Bot) Answer(ctx context.Context, t chat.Turn) error {
 }
 
 // reply makes the reply to t and saves it. Where nothing is to be said there is none.
-func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
+func (b *Bot) reply(ctx context.Context, t *chat.Turn) (err error) {
 	w, err := b.work(ctx, t)
 	if err != nil {
 		return err
 	}
 	d := b.draft(t)
 	if w.nothing() && t.Reply == nil {
-		return nil
+		if len(w.left) == 0 {
+			return nil
+		}
+		return b.Turns.SaveReply(ctx, t, chat.Reply{Left: w.left, Failure: w.refusal})
 	}
+	ctx, bill, settle := b.billed(ctx)
+	defer func() { settle(err) }()
 	b.WA.MarkRead(ctx, spoken(append(w.old, w.fresh...)))
 	b.ack(ctx, t, b.Ack)
 	defer b.WA.Typing(ctx, t.Chat)()
@@ -220,9 +231,17 @@ func (b *Bot) reply(ctx context.Context, t *chat.Turn) error {
 			return err
 		}
 	}
+	for _, text := range w.told {
+		d.done = append(d.done, chat.Part{Text: text})
+	}
 	r.Parts = append(r.Parts, d.fit(d.done)...)
+	r.Left, r.Failure = w.left, cmp.Or(r.Failure, w.refusal)
+	r.Charges = append(bill.Charges(), w.notices...)
 	if err := b.Turns.SaveReply(ctx, t, r); err != nil {
 		return err
+	}
+	if b.Ledger != nil {
+		b.Ledger.Note(w.notices...)
 	}
 	b.forgetDrawings(t.Messages)
 	for _, x := range w.past {
@@ -249,6 +268,7 @@ func (b *Bot) answers(ctx context.Context, t chat.Turn, d *draft) (failure strin
 			d.done = append(d.done, chat.Part{Text: b.Words.Say(words.NoTimeForAll)})
 			return failure, nil
 		}
+		budget.Pays(ctx, part.Last())
 		said, failed, err := b.answer(ctx, &part, d)
 		if err != nil {
 			return "", err

@@ -79,9 +79,16 @@ type work struct {
 	fresh []chat.Message  // to be answered
 	old   []chat.Message  // too old to be answered
 	past  []chat.Exchange // answered, and changed since
+
+	left    []chat.Left   // not to be answered, and why
+	told    []string      // what is said of those
+	notices []chat.Charge // that note that it was said
+	refusal string        // why, for the operator
 }
 
-func (w work) nothing() bool { return len(w.fresh) == 0 && len(w.old) == 0 && len(w.past) == 0 }
+func (w work) nothing() bool {
+	return len(w.fresh) == 0 && len(w.old) == 0 && len(w.past) == 0 && len(w.told) == 0
+}
 
 // work carries out the turn's changes on what is stored and says what is left to do.
 func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
@@ -136,22 +143,26 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 			w.fresh = append(w.fresh, m)
 		case commanded && !r.may(c, m):
 			b.Log.Debug("message ignored", "id", m.ID, "chat", mask.JID(m.Chat), "why", string(notYours))
+			w.leave(m, string(notYours))
 		case commanded && !old:
 			// What pauses the bot does so for what comes after it.
 			s.Paused = (s.Paused || c.name == pauseCommand) && c.name != resumeCommand
 			w.fresh = append(w.fresh, m)
 		case s.Paused:
 			b.Log.Debug("not answered: the bot is paused in this chat", "id", m.ID, "chat", mask.JID(m.Chat))
+			w.leave(m, "the bot is paused in this chat (!pause)")
 		case !m.FromMe && m.Time.Before(quiet):
 			b.Log.Debug("not answered: the account's owner writes in this chat by hand", "id", m.ID, "chat", mask.JID(m.Chat))
+			w.leave(m, "the account's owner writes in this chat by hand (TAKEOVER)")
 		case old:
 			w.old = append(w.old, m)
+			w.leave(m, tooLate)
 		default:
 			w.fresh = append(w.fresh, m)
 		}
 	}
 	t.Messages = messages
-	return w, nil
+	return w, b.limit(ctx, t, &w)
 }
 
 // reopen applies m to the turn it changes, among those in w.past.
@@ -178,7 +189,7 @@ func (b *Bot) reopen(ctx context.Context, m chat.Message, w *work) error {
 
 // again returns the parts that make the reply of an answered turn fit its changed messages.
 func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.Part, error) {
-	if x.Reply == nil {
+	if x.Reply == nil || len(x.Reply.Parts) == 0 {
 		return nil, nil
 	}
 	left := spoken(x.Messages)
@@ -187,7 +198,7 @@ func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.
 	}
 	var now []chat.Part
 	if len(left) > 0 {
-		if time.Since(left[len(left)-1].Time) > editWindow {
+		if time.Since(left[len(left)-1].Time) > editWindow || b.over(left) {
 			return nil, nil
 		}
 		d := b.draft(&chat.Turn{Chat: t.Chat, Messages: left})

@@ -58,6 +58,7 @@ func commands() []command {
 		{name: resumeCommand, who: inCharge, about: words.AboutResume, do: (*Bot).doResume},
 		{name: allowCommand, who: admins, args: true, about: words.AboutAllow, do: (*Bot).doAllow},
 		{name: "block", who: admins, args: true, about: words.AboutBlock, do: (*Bot).doBlock},
+		{name: "usage", about: words.AboutUsage, do: (*Bot).doUsage},
 		{name: "status", who: admins, about: words.AboutStatus, do: (*Bot).doStatus},
 	}
 }

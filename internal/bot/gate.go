@@ -148,6 +148,7 @@ func (b *Bot) Admit(ctx context.Context, m chat.Message) (bool, error) {
 		return true, nil
 	}
 	b.Log.Debug("message ignored", "id", m.ID, "chat", mask.JID(m.Chat), "why", string(v))
+	b.gated(m, string(v))
 	if v != stranger && v != strangeGroup {
 		return false, nil
 	}

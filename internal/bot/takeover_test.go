@@ -50,7 +50,7 @@ func TestTakeover(t *testing.T) {
 	if err := b.Answer(t.Context(), turn(from("!ai hi", now))); err != nil {
 		t.Fatal(err)
 	}
-	w.check() // not even shown as read
+	w.check("save 0 parts, 0 sent") // only why; it is not even shown as read
 	if err := b.Answer(t.Context(), turn(from("!ai hi", byOwner, now))); err != nil || len(w.asked) != 2 {
 		t.Errorf("the owner's own question: asked %v: %v", w.asked, err)
 	}

@@ -10,6 +10,8 @@ type Charge struct {
 	// Person is the canonical JID of who asked, Chat that of where.
 	Person string `json:"person,omitempty"`
 	Chat   string `json:"chat,omitempty"`
+	// Own is set in the account's chat with itself.
+	Own bool `json:"own,omitempty"`
 	// Model is the name of the one that answered.
 	Model string     `json:"model,omitempty"`
 	Kind  ChargeKind `json:"kind"`

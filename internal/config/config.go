@@ -34,6 +34,7 @@ type Config struct {
 	Chat     Chat
 	Access   Access
 	Media    Media
+	Spend    Spend
 	WhatsApp WhatsApp
 	Store    Store
 	// Backup is the passphrase of an exported session; it may be unset.
@@ -179,6 +180,8 @@ type Store struct {
 	// Key encrypts the device state in MongoDB, 32 bytes in hexadecimal, unset for none; OldKey is the one before it.
 	Key, OldKey Secret
 	SessionDir  string
+	// Retention is how long messages, their trails and what they cost are kept, in whole days.
+	Retention time.Duration
 }
 
 // HTTP is the page that tells how the bot is.
@@ -306,7 +309,7 @@ func Read(getenv func(string) string) (Config, error) {
 
 // readAll is Read, and names the variables that models of MODELS_FILE have their keys in.
 func readAll(getenv func(string) string) (Config, []string, error) {
-	var c Config
+	c := Config{Spend: Spend{Zone: time.Local}}
 	var problems []error
 	var unset []option
 	for o := range all() {

@@ -48,8 +48,11 @@ type Entry struct {
 	Fallback string
 	// PromptPrice and CompletionPrice are for a million tokens, in the operator's currency.
 	PromptPrice, CompletionPrice float64
-	// ImagePrice is for one picture.
-	ImagePrice float64
+	// ImagePrice is for one picture, MinutePrice for a minute of sound that is listened to, CharactersPrice for a million
+	// characters that are spoken.
+	ImagePrice, MinutePrice, CharactersPrice float64
+	// Priced is set where any price was given, be it 0.
+	Priced bool
 }
 
 // Protocol is how a model draws.
@@ -160,6 +163,7 @@ func (c *Config) assemble(getenv func(string) string, rest bool) (keys []string,
 	}
 	a.same()
 	a.fallbacks()
+	a.unpriced()
 	name := strings.ToLower(cmp.Or(c.Model.Default, a.models[first].Name))
 	if name == "chatgpt" && !a.has(name) {
 		name = "openai" // the Node bot called it so
@@ -353,7 +357,7 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 // fieldNames are the keys of an entry and of its prices.
 var fieldNames = []string{
 	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
-	"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "models",
+	"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "minute", "characters", "models",
 }
 
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
@@ -581,9 +585,9 @@ func (a *assembly) prices(e *Entry, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	const shape = "prices: write prompt and completion under it, each the price of a million tokens, or image, the price of a picture"
+	const shape = "prices: write prompt and completion under it, each the price of a million tokens, or image, the price of a picture, minute, of a minute of sound, or characters, of a million that are spoken"
 	a.fields(n, shape, func(key string, value *yaml.Node) bool {
-		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice, "image": &e.ImagePrice}[key]
+		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice, "image": &e.ImagePrice, "minute": &e.MinutePrice, "characters": &e.CharactersPrice}[key]
 		if to == nil {
 			return false
 		}
@@ -591,7 +595,7 @@ func (a *assembly) prices(e *Entry, n *yaml.Node) {
 		if err != nil || !(price >= 0 && price < 1e6) {
 			a.wrong(value.Line, "%s: write a price, such as 0.15", key)
 		}
-		*to = price
+		*to, e.Priced = price, true
 		return true
 	})
 }

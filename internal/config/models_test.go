@@ -182,7 +182,7 @@ models:
 		{Name: "openai", Prefix: "!ai", BaseURL: openAI, Model: "gpt-4o-mini", Sees: true, Temperature: 1, Fallback: "local"},
 		{
 			Name: "claude", Prefix: "!claude", BaseURL: "https://openrouter.ai/api/v1", Model: "anthropic/claude", Icon: "🟣", Instructions: "You are terse.", Sees: true,
-			Temperature: .5, MaxTokens: 800, ContextTokens: 32000, Timeout: 90 * time.Second, Fallback: "openai", PromptPrice: 3, CompletionPrice: 15.5,
+			Temperature: .5, MaxTokens: 800, ContextTokens: 32000, Timeout: 90 * time.Second, Fallback: "openai", PromptPrice: 3, CompletionPrice: 15.5, Priced: true,
 		},
 		{Name: "wa", Prefix: "!wa", BaseURL: gemini, Model: "gemini-flash-latest", Sees: true, Instructions: "# Who you are\nA WhatsApp bot."},
 		{Name: "web", Prefix: "!web", BaseURL: openAI, Model: "gpt-4o-mini", Sees: true, InstructionsURL: "https://example.org/persona.md?v=1"},

@@ -443,6 +443,23 @@ var sections = []section{
 			read:  boolean(func(c *Config) *bool { return &c.Access.StrangerNotices }),
 		},
 	}},
+	{"What it may spend", slices.Concat(budgetOptions(), []option{
+		{
+			name: "RATE_PERSON", def: "20/m, 200/h",
+			means: "How many messages of one person are answered: in a second, minute, hour or day, such as 20/m; all that are given, separated by commas, hold. Messages above it wait and are answered together; of a flood a part is left out. off for no limit. Your own chat with yourself is not limited.",
+			read:  rates(func(c *Config) *[]Rate { return &c.Spend.PersonRate }),
+		},
+		{
+			name: "RATE_CHAT", def: "30/m, 300/h",
+			means: "How many messages of one chat are answered, likewise.",
+			read:  rates(func(c *Config) *[]Rate { return &c.Spend.ChatRate }),
+		},
+		{
+			name: "TZ", example: "Europe/Berlin",
+			means: "The time zone in which days and months begin. Without it, this machine's; in the container that is UTC.",
+			read:  zone,
+		},
+	})},
 	{"WhatsApp", []option{
 		{
 			name: "PAIR_PHONE", example: "+12025550143",
@@ -512,6 +529,11 @@ var sections = []section{
 			name: "SESSION_DIR", def: "./session",
 			means: "The directory of the file store. Whoever can read it can read your chats: keep it private and back it up.",
 			read:  text(func(c *Config) *string { return &c.Store.SessionDir }),
+		},
+		{
+			name: "RETENTION", def: "90d",
+			means: "After how many days messages, answers, their trails, and the means to read edits and reactions to them are deleted; of what they cost, daily totals stay. At least 15d.",
+			read:  days(func(c *Config) *time.Duration { return &c.Store.Retention }),
 		},
 	}},
 	{"Backups", []option{

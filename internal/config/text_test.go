@@ -82,7 +82,7 @@ func TestExampleReadsBack(t *testing.T) {
 	}
 	// These have an example in the place of a default.
 	got.Access.Allow, got.Access.Block, got.Access.Admins, got.WhatsApp.PairPhone, got.Store.MongoURL, got.Backup, got.HTTP.Token = nil, nil, nil, "", Secret{}, Secret{}, Secret{}
-	got.Store.Key, got.Store.OldKey = Secret{}, Secret{}
+	got.Store.Key, got.Store.OldKey, got.Spend.Zone = Secret{}, Secret{}, want.Spend.Zone
 	got.Media.Transcribe.Key, got.Media.Speech.Key = want.Media.Transcribe.Key, want.Media.Speech.Key
 	got.Chat.Reply, got.Chat.Processing = "", ""
 	if !reflect.DeepEqual(got, want) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"wabot/internal/chat"
 )
@@ -35,6 +36,13 @@ func (b *Inbox) Unhear(ctx context.Context, chatJID string, used []chat.Message)
 		return slices.DeleteFunc(all, func(m chat.Message) bool {
 			return slices.ContainsFunc(used, func(o chat.Message) bool { return o.ID == m.ID && o.Sender == m.Sender })
 		})
+	})
+}
+
+// ForgetHeard forgets what was said in a chat before a time.
+func (b *Inbox) ForgetHeard(ctx context.Context, chatJID string, before time.Time) error {
+	return b.rehear(ctx, chatJID, func(all []chat.Message) []chat.Message {
+		return slices.DeleteFunc(all, func(m chat.Message) bool { return m.Time.Before(before) })
 	})
 }
 

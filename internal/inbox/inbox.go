@@ -114,6 +114,12 @@ type RetryAfter interface {
 	RetryAfter() time.Duration
 }
 
+// waits reports whether err is no failure: a turn that waits for its time, however often.
+func waits(err error) bool {
+	var w interface{ Waits() bool }
+	return errors.As(err, &w) && w.Waits()
+}
+
 // Permanent marks err, which must not be nil, as one that no retry helps: the turn is given up.
 func Permanent(err error) error { return &permanent{err} }
 
@@ -329,7 +335,11 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	default:
 		outcome = PutOff
 		at := time.Now().Add(b.delay(t.Attempt, err))
-		log.Warn("The turn did not succeed and is tried again", "at", at, "err", mask.Text(err.Error()))
+		if waits(err) {
+			log.Debug("The turn waits", "at", at, "why", mask.Text(err.Error()))
+		} else {
+			log.Warn("The turn did not succeed and is tried again", "at", at, "err", mask.Text(err.Error()))
+		}
 		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {
 			return b.store.Retry(ctx, t, at)
 		})
@@ -363,6 +373,9 @@ func guarded(ctx context.Context, log *slog.Logger, f func(context.Context) erro
 // hopeless says whether no further attempt is made after err.
 func (b *Inbox) hopeless(t chat.Turn, err error) bool {
 	var p *permanent
+	if waits(err) {
+		return false
+	}
 	return errors.As(err, &p) || t.Attempt >= b.opts.MaxAttempts || time.Since(t.Last().Time) > b.opts.MaxAge
 }
 

@@ -72,6 +72,8 @@ func (m Model) Draws() bool { return m.Painter != nil }
 type Prices struct {
 	// Prompt and Completion are for a million tokens, Image for one picture.
 	Prompt, Completion, Image float64
+	// Minute is for a minute of sound that is listened to, Characters for a million characters that are spoken.
+	Minute, Characters float64
 }
 
 // Options are what a Catalog needs.

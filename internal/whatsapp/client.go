@@ -41,13 +41,15 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
+// Options are what a Client needs. All but Receipts, PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
 	// Receive stores a message durably; the message is acknowledged when it returns nil. It must not
 	// use the network beyond its database.
 	Receive func(ctx context.Context, m chat.Message) error
+	// Receipts, if set, is told that messages of the bot were delivered or read. It must not block.
+	Receipts func([]chat.Mark)
 	// Show is told of each change of the state: pairing codes, connected, ended. It must not
 	// block for long.
 	Show func(State)
@@ -273,6 +275,13 @@ func (c *Client) NewID() string {
 	return idPrefix + strings.ToUpper(hex.EncodeToString(append(raw, c.idMAC(raw)...)))
 }
 
+// IDOf is the ID of a message that says what, and is sent at most once to a chat: the same at each call.
+func (c *Client) IDOf(what string) string {
+	sum := sha256.Sum256([]byte(what))
+	raw := sum[:idRandom:idRandom]
+	return idPrefix + strings.ToUpper(hex.EncodeToString(append(raw, c.idMAC(raw)...)))
+}
+
 func (c *Client) idMAC(random []byte) []byte {
 	c.mu.Lock()
 	mac := hmac.New(sha256.New, c.idKey)
@@ -281,7 +290,7 @@ func (c *Client) idMAC(random []byte) []byte {
 	return mac.Sum(nil)[:idCheck]
 }
 
-// sentByUs reports whether id is one that NewID made for this account.
+// sentByUs reports whether id is one that NewID or IDOf made for this account.
 func (c *Client) sentByUs(id string) bool {
 	digits, ok := strings.CutPrefix(id, idPrefix)
 	raw, err := hex.DecodeString(digits)

@@ -12,6 +12,7 @@ import (
 	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
 
+	"wabot/internal/chat"
 	"wabot/internal/mask"
 )
 
@@ -73,6 +74,9 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		}
 		l.delivered(evt)
 		l.Log.Debug("receipt", "type", string(evt.Type), "chat", mask.JID(evt.Chat.String()), "ids", evt.MessageIDs)
+		if marks := l.receipts(evt); len(marks) > 0 && l.Receipts != nil {
+			l.Receipts(marks)
+		}
 	case *events.MediaRetry:
 		l.reuploaded(evt)
 	case *events.UndecryptableMessage:
@@ -100,6 +104,29 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		l.phoneSeen(ctx, time.Now())
 	}
 	return true
+}
+
+// receipts are what a receipt tells of messages of the bot. In the account's chat with itself it is the account's phone
+// that has got or read them; elsewhere that tells nothing.
+func (l *link) receipts(evt *events.Receipt) (marks []chat.Mark) {
+	_, me := l.client()
+	if evt.IsFromMe && !me.is(evt.Chat.ToNonAD()) {
+		return nil
+	}
+	fate := chat.Read
+	switch evt.Type {
+	case types.ReceiptTypeDelivered, types.ReceiptTypeSender:
+		fate = chat.Delivered
+	case types.ReceiptTypeRead, types.ReceiptTypeReadSelf, types.ReceiptTypePlayed, types.ReceiptTypePlayedSelf:
+	default:
+		return nil
+	}
+	for _, id := range evt.MessageIDs {
+		if l.sentByUs(id) {
+			marks = append(marks, chat.Mark{Message: id, Fate: fate, Chat: evt.Chat.ToNonAD().String(), Who: evt.Sender.ToNonAD().String(), Time: evt.Timestamp})
+		}
+	}
+	return marks
 }
 
 // receive hands a message on to be stored.

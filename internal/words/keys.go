@@ -60,6 +60,7 @@ const (
 	AboutResume       Key = "about_resume"
 	AboutAllow        Key = "about_allow"
 	AboutBlock        Key = "about_block"
+	AboutUsage        Key = "about_usage"
 	AboutStatus       Key = "about_status"
 )
 
@@ -99,4 +100,21 @@ const (
 	Stranger      Key = "stranger"
 	StrangeGroup  Key = "strange_group"
 	MoreStrangers Key = "more_strangers"
+)
+
+// What may be spent: that it is used up, by whom; what the owner is told; and what !usage says.
+const (
+	Flooded            Key = "flooded"
+	BudgetPerson       Key = "budget_person"
+	BudgetChat         Key = "budget_chat"
+	BudgetBot          Key = "budget_bot"
+	BudgetWarning      Key = "budget_warning"
+	BudgetWarningWhose Key = "budget_warning_whose"
+	UsageYou           Key = "usage_you"
+	UsageChat          Key = "usage_chat"
+	UsageBot           Key = "usage_bot"
+	UsedOf             Key = "used_of"
+	TokensOf           Key = "tokens_of"
+	AboutTokens        Key = "about_tokens"
+	NoUsage            Key = "no_usage"
 )
