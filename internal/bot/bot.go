@@ -56,6 +56,8 @@ type Turns interface {
 	// Heard is what was said in a group since Unhear, and is not to be answered.
 	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
 	Unhear(ctx context.Context, chatJID string, used []chat.Message) error
+	// Erase deletes what the person with these addresses has said in a chat, and what was answered to it.
+	Erase(ctx context.Context, chatJID string, person ...string) error
 	// Put stores a message of the bot's own making, to be answered.
 	Put(ctx context.Context, m chat.Message) error
 	// Summary is what SetSummary has kept of a chat last; zero where that is nothing.
@@ -290,7 +292,7 @@ func (b *Bot) answer(ctx context.Context, t *chat.Turn, d *draft) (said []chat.P
 		return []chat.Part{{Text: first.Text, Command: noticePart}}, "", nil
 	}
 	if c, args, ok := b.Rules.command(first); ok {
-		return b.obey(ctx, t, c, args)
+		return b.obey(ctx, t, c, args, d)
 	}
 	s, err := b.settings(ctx, first)
 	if err != nil {

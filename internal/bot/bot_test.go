@@ -114,6 +114,10 @@ func (w *world) Put(_ context.Context, m chat.Message) error {
 	return w.do("put %s", m.ID)
 }
 
+func (w *world) Erase(_ context.Context, chatJID string, person ...string) error {
+	return w.do("erase %s in %s", strings.Join(person, " "), chatJID)
+}
+
 func (w *world) Own() (jid, alt string) { return ownLID, ownPN }
 
 func (w *world) Summary(_ context.Context, jid string) (inbox.Summary, error) {

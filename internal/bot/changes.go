@@ -147,6 +147,11 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 		case commanded && !old:
 			// What pauses the bot does so for what comes after it.
 			s.Paused = (s.Paused || c.name == pauseCommand) && c.name != resumeCommand
+			if c.name == forgetCommand {
+				if w.fresh, err = b.erase(ctx, m, w.fresh); err != nil {
+					return w, err
+				}
+			}
 			w.fresh = append(w.fresh, m)
 		case s.Paused:
 			b.Log.Debug("not answered: the bot is paused in this chat", "id", m.ID, "chat", mask.JID(m.Chat))

@@ -37,6 +37,8 @@ type command struct {
 	about  words.Key
 	// do carries the command out and says what to answer; a failure is for the operator. m is the turn's one message.
 	do func(b *Bot, ctx context.Context, m chat.Message, args string) (text, failure string, err error)
+	// ask does it for a command that a model is asked for.
+	ask func(b *Bot, ctx context.Context, t *chat.Turn, d *draft) (said []chat.Part, failure string, err error)
 }
 
 // The names that others know.
@@ -45,6 +47,7 @@ const (
 	allowCommand  = "allow"
 	pauseCommand  = "pause"
 	resumeCommand = "resume"
+	forgetCommand = "forget"
 )
 
 // commands are all commands, in the order that help lists them.
@@ -56,6 +59,9 @@ func commands() []command {
 		{name: "instructions", who: admins, args: true, about: words.AboutInstructions, do: (*Bot).doInstructions},
 		{name: pauseCommand, who: inCharge, about: words.AboutPause, do: (*Bot).doPause},
 		{name: resumeCommand, who: inCharge, about: words.AboutResume, do: (*Bot).doResume},
+		{name: "retry", spoken: true, about: words.AboutRetry, ask: (*Bot).doRetry},
+		{name: "summary", group: true, spoken: true, about: words.AboutSummary, ask: (*Bot).doSummary},
+		{name: forgetCommand, about: words.AboutForget, do: (*Bot).doForget},
 		{name: allowCommand, who: admins, args: true, about: words.AboutAllow, do: (*Bot).doAllow},
 		{name: "block", who: admins, args: true, about: words.AboutBlock, do: (*Bot).doBlock},
 		{name: "usage", about: words.AboutUsage, do: (*Bot).doUsage},
@@ -126,18 +132,17 @@ func (r Rules) may(c command, m chat.Message) bool {
 
 // obey carries out the command that t's one message is, and says what to answer. Its author may have lost the right to it since
 // it came in; then nothing is done.
-func (b *Bot) obey(ctx context.Context, t *chat.Turn, c command, args string) (said []chat.Part, failure string, err error) {
+func (b *Bot) obey(ctx context.Context, t *chat.Turn, c command, args string, d *draft) (said []chat.Part, failure string, err error) {
+	if c.ask != nil {
+		return c.ask(b, ctx, t, d)
+	}
 	text, failure, err := c.do(b, ctx, t.Messages[0], args)
 	if err != nil || text == "" {
 		return nil, "", err
 	}
 	b.Log.Info("a command was carried out", "command", c.name, "chat", mask.JID(t.Chat), "by", mask.JID(t.Messages[0].Sender))
 	for _, part := range b.parts(text) {
-		p := chat.Part{Text: part}
-		if !c.spoken {
-			p.Command = c.name
-		}
-		said = append(said, p)
+		said = append(said, chat.Part{Text: part, Command: c.name})
 	}
 	return said, failure, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
@@ -62,6 +63,7 @@ func Inbox(t *testing.T, open Open) {
 		"what is stored can be changed":                 amend,
 		"what was answered can be changed":              amendEnded,
 		"what was heard is kept apart":                  heard,
+		"what a person said can be deleted":             erase,
 		"a burst is held together":                      held,
 		"a held burst survives a restart":               heldRestart,
 		"a hold does not shorten a lease or a retry":    heldWhileLeased,
@@ -678,6 +680,50 @@ func forget(t *testing.T, b *box) {
 	b.Store = b.reopen()
 	b.wantHistory(bob, 5, []string{"waits"})
 	b.empty(at(20))
+}
+
+// erase is the inbox's, by what every store does.
+func erase(t *testing.T, b *box) {
+	in := func(who, id string) chat.Message {
+		m := says(who, id)
+		m.Chat, m.Group, m.Name = group, true, "a name"
+		return m
+	}
+	quoting := in(bob, "quotes")
+	quoting.Quoted = &chat.Quoted{ID: "secret", Sender: alice, Text: "text of secret", Kind: chat.Text}
+	for i, messages := range [][]chat.Message{{in(alice, "secret"), in(bob, "mixed")}, {quoting}, {in(bob, "other")}} {
+		for _, m := range messages {
+			b.put(m, at(float64(10*i)))
+		}
+		turn := b.claim(at(float64(10*i+1)), at(99), group, idsOf(messages)...)
+		b.save(&turn, reply("to "+messages[0].ID))
+		b.finish(turn, at(float64(10*i+2)))
+	}
+	elsewhere := says(alice, "elsewhere")
+	b.put(elsewhere, at(40))
+	b.finish(b.claim(at(41), at(99), alice, "elsewhere"), at(42))
+	b.check(b.SetHeard(t.Context(), group, []chat.Message{in(alice, "heard"), in(bob, "heard too")}))
+	box := inbox.New(b.Store, inbox.Options{}, slog.New(slog.DiscardHandler))
+	for range 2 { // again, as after a crash
+		b.check(box.Erase(t.Context(), group, alice, alicePN))
+	}
+	b.Store = b.reopen()
+	past := b.wantHistory(group, 9, []string{"secret", "mixed"}, []string{"quotes"}, []string{"other"})
+	if m := past[0].Messages[0]; m.Text != "" || m.Name != "" || !m.Revoked || past[0].Messages[1].Text == "" || len(past[0].Reply.Parts) != 0 {
+		t.Errorf("left %+v of it", past[0])
+	}
+	if m := past[1].Messages[0]; m.Quoted.Text != "" || m.Text == "" || len(past[1].Reply.Parts) != 1 {
+		t.Errorf("left %+v of what quotes it", past[1])
+	}
+	if past[2].Messages[0].Text == "" || len(past[2].Reply.Parts) != 1 || b.wantHistory(alice, 9, []string{"elsewhere"})[0].Messages[0].Text == "" {
+		t.Error("what another said, or what was said elsewhere, is deleted too")
+	}
+	said, err := b.Heard(t.Context(), group)
+	if b.check(err); len(said) != 1 || said[0].ID != "heard too" {
+		t.Errorf("heard %+v", said)
+	}
+	b.put(in(alice, "secret"), at(50)) // it is known that it was answered
+	b.empty(at(51))
 }
 
 func history(t *testing.T, b *box) {

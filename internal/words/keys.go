@@ -58,6 +58,9 @@ const (
 	AboutInstructions Key = "about_instructions"
 	AboutPause        Key = "about_pause"
 	AboutResume       Key = "about_resume"
+	AboutRetry        Key = "about_retry"
+	AboutSummary      Key = "about_summary"
+	AboutForget       Key = "about_forget"
 	AboutAllow        Key = "about_allow"
 	AboutBlock        Key = "about_block"
 	AboutUsage        Key = "about_usage"
@@ -78,6 +81,9 @@ const (
 	InstructionsTooLong Key = "instructions_too_long"
 	Paused              Key = "paused"
 	Resumed             Key = "resumed"
+	NothingToRetry      Key = "nothing_to_retry"
+	NothingToSumUp      Key = "nothing_to_sum_up"
+	Forgotten           Key = "forgotten"
 )
 
 // What the commands for admins answer.

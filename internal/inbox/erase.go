@@ -1,0 +1,57 @@
+package inbox
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"wabot/internal/chat"
+)
+
+// Erased is what is left of m once its author has had it deleted: that it was there, so that it is answered no second time.
+func Erased(m chat.Message) chat.Message {
+	return chat.Message{
+		Chat: m.Chat, ChatAlt: m.ChatAlt, ID: m.ID, Sender: m.Sender, SenderAlt: m.SenderAlt, Time: m.Time, Kind: chat.Text,
+		Group: m.Group, FromMe: m.FromMe, Own: m.Own, Change: m.Change, Revoked: true, Hold: m.Hold,
+	}
+}
+
+// Erase deletes what the person with these addresses has said in a chat, in turns that have ended and without the bot, what
+// was answered to it, and what others have quoted of it. It may be called again after a crash.
+func (b *Inbox) Erase(ctx context.Context, chatJID string, person ...string) error {
+	by := func(jids ...string) bool {
+		return slices.ContainsFunc(jids, func(jid string) bool { return jid != "" && slices.Contains(person, jid) })
+	}
+	all, err := b.History(ctx, chatJID, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	for _, x := range all {
+		said, quoted := false, false
+		for i, m := range x.Messages {
+			switch {
+			case by(m.Sender, m.SenderAlt):
+				x.Messages[i], said = Erased(m), true
+			case m.Quoted != nil && by(m.Quoted.Sender):
+				q := *m.Quoted
+				q.Text = ""
+				x.Messages[i].Quoted, quoted = &q, true
+			}
+		}
+		var r *chat.Reply
+		if said && x.Reply != nil {
+			left := *x.Reply
+			left.Parts, r = nil, &left
+		}
+		if said || quoted {
+			if err := b.Amend(ctx, x.Messages, r); err != nil {
+				return err
+			}
+		}
+	}
+	return b.rehear(ctx, chatJID, func(all []chat.Message) []chat.Message {
+		return slices.DeleteFunc(all, func(m chat.Message) bool {
+			return by(m.Sender, m.SenderAlt) || m.Quoted != nil && by(m.Quoted.Sender)
+		})
+	})
+}
