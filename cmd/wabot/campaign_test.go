@@ -156,7 +156,7 @@ func (w *mongoWorld) strike(ctx context.Context, c *control, random *rand.Rand) 
 	a.remove()
 	w.bot.cmd.Process.Kill()
 	<-w.bot.exited
-	w.do(w.start())
+	w.do(w.startAgain(ctx))
 	// Every other kill may come while it starts.
 	if random.IntN(2) == 0 {
 		w.do(w.online(ctx))

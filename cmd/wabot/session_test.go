@@ -179,7 +179,7 @@ func TestSessionUsage(t *testing.T) {
 		code       int
 	}{
 		{"session help", "--from file --to mongo", 0},
-		{"session", "no such command", 2},
+		{"session", "session needs to know what to do", 2},
 		{"session move", "no such command", 2},
 		{"session copy", "say between which stores", 2},
 		{"session copy --from file --to file", "say between which stores", 2},

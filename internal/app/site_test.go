@@ -153,7 +153,7 @@ func TestMetricsAreInShape(t *testing.T) {
 // The README names no metric that is not there.
 func TestMetricsOfTheREADME(t *testing.T) {
 	t.Parallel()
-	s := newSite(config.Config{HTTP: config.HTTP{Addr: "127.0.0.1:0"}}, slog.New(slog.DiscardHandler))
+	s := newSite(config.Config{HTTP: config.HTTP{Addr: "127.0.0.1:0"}, Models: []config.Entry{{Name: "openai"}}}, slog.New(slog.DiscardHandler))
 	s.opened(&depthStore{})
 	s.become(web.Starting)
 	s.show(whatsapp.State{Phase: whatsapp.Online, PhoneSeen: longAgo})

@@ -183,9 +183,13 @@ func (b *Bot) summarise(ctx context.Context, s toSummarise) error {
 	// The turn that this is done after may be among them, or not yet: of the history one turn less is sure to be told again.
 	kept := recent(all[max(0, len(all)-b.History+1):], b.HistoryTokens)
 	out := all[:len(all)-len(kept)]
-	out = slices.DeleteFunc(slices.Clone(out), func(x chat.Exchange) bool {
-		return !x.Messages[len(x.Messages)-1].Time.After(old.Through) || !told(x)
-	})
+	lastOf := func(x chat.Exchange) chat.Message { return x.Messages[len(x.Messages)-1] }
+	if i := slices.IndexFunc(out, func(x chat.Exchange) bool { return old.Last != "" && lastOf(x).ID == old.Last }); i >= 0 {
+		out = out[i+1:] // several may be of one second
+	} else {
+		out = slices.DeleteFunc(slices.Clone(out), func(x chat.Exchange) bool { return !lastOf(x).Time.After(old.Through) })
+	}
+	out = slices.DeleteFunc(slices.Clone(out), func(x chat.Exchange) bool { return !told(x) })
 	tokens := 0
 	for _, x := range out {
 		tokens += cost(x)
@@ -223,8 +227,8 @@ func (b *Bot) summarise(ctx context.Context, s toSummarise) error {
 	if r := []rune(now.Text); len(r) > longestSummary {
 		now.Text = string(r[:longestSummary]) + "…"
 	}
-	last := out[len(out)-1].Messages
-	now.Through = last[len(last)-1].Time
+	last := lastOf(out[len(out)-1])
+	now.Through, now.Last = last.Time, last.ID
 	if b.recall(s.chat, func(*remembered) {}).forgotten != before.forgotten {
 		return nil // something of it may not be remembered any more
 	}

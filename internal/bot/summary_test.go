@@ -156,3 +156,25 @@ func TestRoom(t *testing.T) {
 		}
 	}
 }
+
+// Turns that came within one second, as times are kept, are all summarised.
+func TestSummaryWithinASecond(t *testing.T) {
+	t.Parallel()
+	w, b := longChat(t, 12)
+	at := time.Now()
+	for i := range w.history {
+		w.history[i].Messages[0].ID, w.history[i].Messages[0].Time = fmt.Sprint("M", i), at
+	}
+	all := w.history
+	w.answer.Text = "Alice asked things."
+	w.history = all[:8]
+	for range 2 {
+		if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err != nil {
+			t.Fatal(err)
+		}
+		w.history = all
+	}
+	if !w.wasTold("question 7") || w.wasTold("question 3") {
+		t.Errorf("the second summary was made of %+v", w.prompt.Messages)
+	}
+}

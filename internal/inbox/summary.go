@@ -12,8 +12,9 @@ import (
 // Summary is what was said in a chat before the history that a model is given, in short.
 type Summary struct {
 	Text string `json:"text"`
-	// Through is the time of the last message that is in it.
+	// Through is the time of the last message that is in it, to the second, Last that message's ID.
 	Through time.Time `json:"through"`
+	Last    string    `json:"last,omitempty"`
 }
 
 // summaryOf is where a chat's summary is kept: beside what was heard, so that it goes with all that is said, wherever
