@@ -71,6 +71,7 @@ func commands() []command {
 		{chatName, "try models and instructions in the terminal, without WhatsApp; wabot chat -h says how", converse},
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
 		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
+		{explainName, "tell why a message was not answered, or how: explain MESSAGE_ID, or explain --last N; also beside a running wabot", explain},
 		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
 		{"relay", "serve at HTTP_ADDR the page of whichever wabot leads behind HOST:PORT; docker-compose.yml does", relay},
 		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", session},

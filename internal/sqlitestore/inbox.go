@@ -99,10 +99,11 @@ var (
 		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
 		putCharge, dropCharges, putMark, selectStale, dropMessages, dropTurn, dropMarks, lastSecret, putSecretsSeen, selectSecretsSeen, dropSecrets, dropSecretsSeen, lastSecretSeen, forgetSecretsSeen,
 	}
-	reads = []string{
+	reads = append([]string{
 		selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth, selectOldest,
-		selectCharges, selectMarks, selectWithID, selectLatest, selectTrailTurn, selectGated, selectOldHeard,
-	}
+		selectCharges, selectOldHeard,
+	}, trailReads...)
+	trailReads = []string{selectMarks, selectWithID, selectLatest, selectTrailTurn, selectGated}
 )
 
 // Put implements inbox.Store.

@@ -110,7 +110,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("read the schema's version: %w", err)
 	}
 	if version > len(steps) {
-		return fmt.Errorf("the database has schema %d and this wabot knows %d: it was written by a newer version; start that version again", version, len(steps))
+		return newer(version)
 	}
 	if version == len(steps) {
 		return nil
@@ -127,4 +127,9 @@ func migrate(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("upgrade the schema: %w", err)
 	}
 	return nil
+}
+
+// newer says that a newer program has written the database.
+func newer(version int) error {
+	return fmt.Errorf("the database has schema %d and this wabot knows %d: it was written by a newer version; start that version again", version, len(steps))
 }

@@ -1,0 +1,68 @@
+package sqlitestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"wabot/internal/chat"
+)
+
+// ErrNone says that there is no store in the directory.
+var ErrNone = errors.New("there is no session here yet")
+
+// Reader reads the trails in a file store, also beside the process that has it open, which it does not disturb.
+type Reader struct{ store *Store }
+
+// OpenReader opens the store in dir for reading. It makes and changes nothing, and fails with ErrNone where there is no store.
+func OpenReader(ctx context.Context, dir string) (_ *Reader, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, fmt.Errorf("find the session directory: %w", err)
+	}
+	s := &Store{path: filepath.Join(dir, File)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	info, err := os.Stat(s.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNone)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for the database: %w", err)
+	}
+	if s.reader, err = open(s.path, true, 1); err != nil {
+		return nil, err
+	}
+	var version int
+	if err := s.reader.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return nil, s.failed(ctx, "read the schema's version", err)
+	}
+	switch {
+	case version > len(steps):
+		return nil, newer(version)
+	case version < len(steps):
+		return nil, fmt.Errorf("the database has schema %d and this wabot reads %d: start this version once, which brings it forward", version, len(steps))
+	}
+	if s.read, err = prepare(ctx, s.reader, trailReads); err != nil {
+		return nil, s.explain(err)
+	}
+	return &Reader{s}, nil
+}
+
+// Trails is as trail.Store's.
+func (r *Reader) Trails(ctx context.Context, id string) ([]chat.Trail, error) {
+	return r.store.Trails(ctx, id)
+}
+
+// Latest is as trail.Store's.
+func (r *Reader) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
+	return r.store.Latest(ctx, n)
+}
+
+// Close closes the store.
+func (r *Reader) Close() error { return r.store.Close() }
