@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -99,6 +100,7 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			"says":     command(says),
 			"phone":    command(phone),
 			"measures": command(measures),
+			"explain":  command(explain),
 			"person":   command(person),
 			"model":    command(model),
 			"server":   command(server),
@@ -163,6 +165,24 @@ func measures(ctx context.Context, w *world, args []string) error {
 	return nil
 }
 
+// explain [ARG...] PATTERN: what wabot explain ARG... says comes to match the pattern. Receipts are stored a moment after they came.
+func explain(ctx context.Context, w *world, args []string) error {
+	pattern := args[len(args)-1]
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return err
+	}
+	last := ""
+	for ctx.Err() == nil {
+		output, _ := w.wabot(ctx, "", append([]string{"explain"}, args[:len(args)-1]...)...)
+		if re.MatchString(output) {
+			return nil
+		}
+		last = cmp.Or(output, last) // one that was cut off says nothing
+	}
+	return fmt.Errorf("wabot explain does not come to say %q:\n%s", pattern, last)
+}
+
 // exits CODE [PATTERN]: wabot exits by itself with the code, and its output matches.
 func exits(ctx context.Context, w *world, args []string) error {
 	code, err := strconv.Atoi(args[0])
@@ -196,6 +216,7 @@ func says(ctx context.Context, w *world, args []string) error {
 //	forgets-media: deletes its own copies of all files
 //	sees-picture CAPTION [DESCRIPTION]: a picture that the model API has drawn of it
 //	shows N TEXT | shows-like N PATTERN: exactly so many are shown now
+//	reads TEXT: tells the bot that the message with that text was read | explains TEXT PATTERN: wabot explain says so of an own message
 //	sees-typing | sees-typing-end | sees-read TEXT: of an own message | sees-quote TEXT: the message with TEXT quotes one of the person's
 func phone(ctx context.Context, w *world, args []string) error {
 	name, act, args := args[0], args[1], args[2:]
@@ -306,6 +327,16 @@ func phone(ctx context.Context, w *world, args []string) error {
 			return fmt.Errorf("%s shows %q %d times, want %d", name, args[1], got, want)
 		}
 		return nil
+	case "reads", "explains":
+		for _, m := range p.Messages(chat) {
+			if m.Text == args[0] && act == "reads" {
+				return p.Read(ctx, chat, m.ID)
+			}
+			if m.Text == args[0] {
+				return explain(ctx, w, []string{m.ID, args[1]})
+			}
+		}
+		return fmt.Errorf("%s shows no %q", name, args[0])
 	case "sees-typing":
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool { return p.Typed(chat) > 0 })
 	case "sees-typing-end":

@@ -212,7 +212,7 @@ func TestNotOpened(t *testing.T) {
 		}
 	}
 	// Another try may help, but not for ever.
-	w, b, f := withFiles(t, nil)
+	_, b, f := withFiles(t, nil)
 	f.err = errors.New("no route to host")
 	tr := turn(from("!ai", carrying(chat.Document, "")))
 	if err := b.reply(t.Context(), &tr); !errors.Is(err, f.err) {
@@ -222,7 +222,7 @@ func TestNotOpened(t *testing.T) {
 		t.Errorf("replied %+v", tr.Reply)
 	}
 	// So much at once.
-	w, b, _ = withFiles(t, map[string][]byte{"ID1": smallPicture(t)})
+	w, b, _ := withFiles(t, map[string][]byte{"ID1": smallPicture(t)})
 	var many []chat.Message
 	for range mostMedia + 5 {
 		many = append(many, from("!see", carrying(chat.Image, "image/png")))
