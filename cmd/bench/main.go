@@ -154,7 +154,7 @@ func (w *world) newPeer(name, binary string, env ...string) *peer {
 // wabot makes a peer of wabot, which answers everybody, each message at once.
 func (w *world) wabot(name string, env ...string) *peer {
 	return w.newPeer(name, "wabot", append([]string{
-		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "ALLOW=*", "PREFIX_ENABLED=False", "DEBOUNCE=0s",
+		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "ALLOW=*", "PREFIX_ENABLED=False", "DEBOUNCE=0s", "RATE_PERSON=off", "RATE_CHAT=off",
 		"HTTP_ADDR=127.0.0.1:0", "LOG_FORMAT=text",
 	}, env...)...)
 }
