@@ -9,6 +9,7 @@ import (
 	"image"
 	_ "image/jpeg"
 	_ "image/png"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -34,7 +35,18 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", atOnce); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){"wabot": wabot})
+	testscript.Main(tests{m}, map[string]func(){"wabot": wabot})
+}
+
+// tests are the tests of this package, whose time does not run before there is a server that stands in for MongoDB.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	if err := mongotest.Build(); err != nil {
+		fmt.Fprintln(os.Stderr, "mongotest:", err)
+		return 1
+	}
+	return t.M.Run()
 }
 
 // TestStories runs the scripts in testdata/stories: wabot as a process, against a simulated

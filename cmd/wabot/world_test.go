@@ -220,11 +220,14 @@ func (w *world) environment() ([]string, error) {
 	}
 	root := whatsapptest.RootKey()
 	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
+		"TZ=" + noon(time.Now()), "PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
 		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
 		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"), "LOG_FORMAT=text",
 	}, nil
 }
+
+// noon is a time zone in which it is about noon: no day and no month ends within a story.
+func noon(now time.Time) string { return fmt.Sprintf("Etc/GMT%+d", now.UTC().Hour()-12) }
 
 // start runs wabot, with more in its environment.
 func (w *world) start(more ...string) error {
@@ -409,4 +412,17 @@ func withPatience(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestNoon(t *testing.T) {
+	for hour := range 24 {
+		at := time.Date(2026, 11, 30, hour, 59, 59, 0, time.UTC)
+		zone, err := time.LoadLocation(noon(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := at.In(zone).Hour(); h != 12 {
+			t.Errorf("at %s UTC it is %d o'clock in %s", at, h, zone)
+		}
+	}
 }

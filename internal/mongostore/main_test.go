@@ -4,6 +4,8 @@ import (
 	"flag"
 	"os"
 	"testing"
+
+	"wabot/internal/mongotest"
 )
 
 func TestMain(m *testing.M) {
@@ -13,6 +15,9 @@ func TestMain(m *testing.M) {
 		checks = "200"
 	}
 	if err := flag.Set("rapid.checks", checks); err != nil {
+		panic(err)
+	}
+	if err := mongotest.Build(); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
