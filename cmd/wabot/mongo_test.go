@@ -309,6 +309,44 @@ func TestStartWithoutDatabase(t *testing.T) {
 			}
 		})
 	}
+	// It may be there and fall silent right after it was opened, at each command until a code is shown.
+	opened := openedWithin(t)
+	step := 1
+	if !long {
+		step = opened / 3
+	}
+	for k := 1; k < opened-step/2; k += step {
+		for name, settings := range map[string][]string{"for ever": {"MONGO_WAIT=" + wait.String()}, "for a time": nil} {
+			t.Run(fmt.Sprintf("silent %s from command %d after opening", name, k), func(t *testing.T) {
+				t.Parallel()
+				ctx := withPatience(t)
+				line := mongotest.NewLine(t)
+				afterOpening(line, func(n int) mongotest.Fault {
+					if n != k {
+						return mongotest.None
+					}
+					line.Stall()
+					return mongotest.Hang
+				})
+				w := newMongoWorld(t, append(settings, over(line))...)
+				w.do(w.start())
+				waiting, code := `waiting for the database; it does not answer any more.*giving up in`, `Link wabot to`
+				w.do(w.says(ctx, waiting+"|"+code))
+				if strings.Contains(w.bot.output.String(), code) {
+					t.Skip("the code was shown before this command")
+				}
+				if settings != nil {
+					w.do(w.exits(7))
+					w.do(w.says(ctx, `wabot: .*the database cannot be reached`))
+					return
+				}
+				line.Resume()
+				w.do(w.scan(ctx, "owner"))
+				w.do(w.online(ctx))
+				w.do(w.stop())
+			})
+		}
+	}
 	t.Run("comes in time", func(t *testing.T) {
 		t.Parallel()
 		ctx := withPatience(t)
@@ -322,6 +360,41 @@ func TestStartWithoutDatabase(t *testing.T) {
 		w.do(w.online(ctx))
 		w.do(w.stop())
 	})
+}
+
+// afterOpening asks fault about each command once the database is open, which making the last index ends, with its number.
+func afterOpening(line *mongotest.Line, fault func(n int) mongotest.Fault) {
+	var mu sync.Mutex
+	indexes, n := false, 0
+	line.OnCommand(func(command string) mongotest.Fault {
+		mu.Lock()
+		if command == "createIndexes" {
+			indexes = true
+		} else if indexes {
+			n++
+		}
+		n := n
+		mu.Unlock()
+		if n == 0 {
+			return mongotest.None
+		}
+		return fault(n)
+	})
+}
+
+// openedWithin is how many commands a start takes from then until a code is shown.
+func openedWithin(t *testing.T) int {
+	line := mongotest.NewLine(t)
+	var n atomic.Int64
+	afterOpening(line, func(int) mongotest.Fault {
+		n.Add(1)
+		return mongotest.None
+	})
+	w := newMongoWorld(t, over(line))
+	w.do(w.start())
+	w.do(w.says(withPatience(t), `Link wabot to`))
+	w.do(w.stop())
+	return int(n.Load())
 }
 
 // setSchema marks a database as one of another version.

@@ -176,27 +176,26 @@ func run(ctx context.Context, p Process, args []string) error {
 	}
 	site.opened(store)
 	screen := newScreen(p.Stdout, log, cfg.DefaultModel().Prefix)
+	opened.refuse = func(ctx context.Context) error { return ownSession(ctx, p, cfg.Store, store, log) }
+	starting, begun := watchStart(ctx, store.Ping, cfg.Store.MongoWait, log)
+	defer begun()
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
-		err := store.Lead(ctx, func(leader string) {
+		err := store.Lead(starting, func(leader string) {
 			site.standby(leader)
 			screen.standby(leader)
 		})
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		if err := ownSession(ctx, p, cfg.Store, store, log); err != nil {
-			if ctx.Err() != nil {
-				log.Info("stopped as asked", "starting", err)
-				return store.Close()
-			}
-			return err
+		switch {
+		case err != nil && ctx.Err() != nil:
+			log.Info("stopped as asked", "starting", err)
+			return store.Close()
+		case starting.Err() != nil:
+			return context.Cause(starting)
+		case err != nil:
+			return &storeError{err}
 		}
 		site.become(web.Starting)
-		err = drive(ctx, p, cfg, store, screen, site, log)
+		err = drive(ctx, p, cfg, store, screen, site, begun, log)
 		var end *whatsapp.EndError
 		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
 		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {
@@ -225,8 +224,8 @@ func settings(p Process) (config.Config, []string, error) {
 	return config.Config{}, nil, &configError{err}
 }
 
-// drive answers messages while this process leads.
-func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, log *slog.Logger) error {
+// drive answers messages while this process leads. It calls begun once the link to WhatsApp is seen to do something.
+func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, begun func(), log *slog.Logger) error {
 	models := newCatalog(cfg, log)
 	o := botOptions(cfg, models, store, log)
 	var b *bot.Bot
@@ -263,6 +262,9 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		},
 		Receipts: func(all []chat.Mark) { recorder.Add(all...) },
 		Show: func(s whatsapp.State) {
+			if s.Phase != whatsapp.Starting {
+				begun()
+			}
 			site.show(s)
 			screen.show(s)
 			if p.Watch != nil {
@@ -301,7 +303,14 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	g, ctx := errgroup.WithContext(ctx)
 	online, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	leading, resign := context.WithCancel(context.WithoutCancel(ctx))
-	g.Go(func() error { defer resign(); return wa.Run(online) })
+	g.Go(func() error {
+		defer resign()
+		err := wa.Run(online)
+		if err != nil && !as[*whatsapp.EndError](err) {
+			err = &storeError{err}
+		}
+		return err
+	})
 	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
 	g.Go(func() error { return models.Run(ctx) })
 	g.Go(func() error { return b.Run(ctx) })

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 
+	"wabot/internal/mongostore"
 	"wabot/internal/whatsapp"
 )
 
@@ -14,7 +15,7 @@ const exitCodes = `  0  stopped as asked
   4  banned by WhatsApp for a time; not before the time it says
   5  outdated: WhatsApp refuses this version; update wabot
   6  replaced: a copy of this session is in use elsewhere
-  7  the store is broken or cannot be opened
+  7  the store is broken, or cannot be opened or reached
   8  the store is in use by another process
   9  locked: WhatsApp has locked or banned the account
 `
@@ -24,7 +25,7 @@ type configError struct{ error }
 
 func (e *configError) Unwrap() error { return e.error }
 
-// storeError is a store that cannot be opened.
+// storeError is a store that cannot be opened or read.
 type storeError struct{ error }
 
 func (e *storeError) Unwrap() error { return e.error }
@@ -42,7 +43,7 @@ func ExitCode(err error) int {
 		return 0
 	case as[*configError](err):
 		return 2
-	case as[*storeError](err):
+	case as[*storeError](err), errors.Is(err, mongostore.ErrOutage):
 		return 7
 	case as[*lockedError](err):
 		return 8

@@ -41,6 +41,8 @@ type Store interface {
 	Hold(ctx context.Context) error
 	// Leading asks whether the right is still this process's.
 	Leading(ctx context.Context) bool
+	// Ping asks whether the store answers.
+	Ping(ctx context.Context) error
 	// Problems looks for damage beyond what the rows show, and gives a sentence for each.
 	Problems(ctx context.Context) ([]string, error)
 	// vitals measures what /metrics tells of the store.
@@ -122,6 +124,8 @@ func (s fileStore) Settle(context.Context) error { return nil }
 
 func (s fileStore) Hold(ctx context.Context) error { <-ctx.Done(); return nil }
 
+func (s fileStore) Ping(context.Context) error { return nil }
+
 func (s fileStore) Leading(context.Context) bool { return true }
 
 func (s fileStore) vitals(ctx context.Context) (v vitals, err error) {
@@ -154,8 +158,11 @@ func (s *mongoStore) Lead(ctx context.Context, standby func(string)) error {
 	for {
 		s.lease = nil
 		s.tenure.Store(nil)
-		lease, err := s.Acquire(ctx, leaseKey, fmt.Sprintf("%s (process %d)", host, os.Getpid()), s.life, func(l mongostore.Leader) {
-			standby(l.Owner)
+		me := fmt.Sprintf("%s (process %d)", host, os.Getpid())
+		lease, err := s.Acquire(ctx, leaseKey, me, s.life, func(l mongostore.Leader) {
+			if l.Owner != me { // it was, until the database fell silent
+				standby(l.Owner)
+			}
 		})
 		if err != nil {
 			return err

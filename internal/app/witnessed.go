@@ -22,6 +22,8 @@ type witnessed struct {
 	Store
 	witness witness.Witness
 	log     *slog.Logger
+	// refuse, if set, says why this store's device must not be used.
+	refuse func(context.Context) error
 }
 
 const (
@@ -41,7 +43,7 @@ func newWitnessed(s Store, cfg config.Store, log *slog.Logger) *witnessed {
 	if cfg.Mongo {
 		w.Path, w.Beside = w.Path+"-mongo", false
 	}
-	return &witnessed{s, w, log}
+	return &witnessed{Store: s, witness: w, log: log}
 }
 
 // Lead implements Store. The device may be used when it returns.
@@ -50,7 +52,13 @@ func (s *witnessed) Lead(ctx context.Context, standby func(leader string)) error
 		if err := s.Store.Lead(ctx, standby); err != nil {
 			return err
 		}
-		err := s.whileHeld(ctx, s.settle)
+		err := s.whileHeld(ctx, func(ctx context.Context) error {
+			err := s.settle(ctx)
+			if err == nil && s.refuse != nil {
+				err = s.refuse(ctx)
+			}
+			return err
+		})
 		if !errors.Is(err, mongostore.ErrOutage) && !errors.Is(err, errLost) || ctx.Err() != nil {
 			return err
 		}

@@ -62,15 +62,20 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 	var tried time.Time // when the last taking was sent whose answer was lost
 	var last Leader
 	var unchanged time.Time // since when last is all that was seen
+	unread := false
 	for {
 		now := time.Now()
 		there, err := s.leader(ctx, key)
+		said := unread
+		unread = err != nil
 		switch {
 		case err != nil:
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("wait for the lease: %w", ctx.Err())
 			}
-			s.log.Warn("the lease cannot be read; trying again", "error", err)
+			if !said {
+				s.log.Warn("the lease cannot be read; trying again until it can", "error", err)
+			}
 			unchanged = time.Time{} // unseen time does not count
 		case there.Claim == claim && !tried.IsZero():
 			return l.taken(there, tried), nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 
@@ -45,7 +46,12 @@ const (
 // disconnects, waits for the handlers under way and returns nil. A link that does not come back
 // by itself is an *EndError.
 func (c *Client) Run(ctx context.Context) error {
-	end, wait, err := c.ended(ctx, time.Now())
+	var end *EndError
+	var wait time.Duration
+	err := c.outlast(ctx, func() (err error) {
+		end, wait, err = c.ended(ctx, time.Now())
+		return err
+	})
 	switch {
 	case ctx.Err() != nil:
 		return nil
@@ -64,19 +70,24 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 	}
 	var seen time.Time
-	if _, err := c.note(ctx, notePhone, &seen); err != nil {
+	err = c.outlast(ctx, func() error {
+		_, err := c.note(ctx, notePhone, &seen)
 		return err
+	})
+	if err != nil {
+		return unlessDone(ctx, err)
 	}
 	c.set(func(s *State) { s.PhoneSeen = seen })
 	c.removeLeftovers()
 	c.refreshVersion(ctx, 24*time.Hour)
 	for round := 1; ; round++ {
-		d, err := c.device(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		var d *store.Device
+		err := c.outlast(ctx, func() (err error) {
+			d, err = c.device(ctx)
 			return err
+		})
+		if err != nil {
+			return unlessDone(ctx, err)
 		}
 		select {
 		case <-c.replaced: // of a link before
@@ -210,6 +221,29 @@ func (c *Client) storeWorks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probe)
 	defer cancel()
 	return c.Notes.SetNote(ctx, noteProbe, []byte(time.Now().UTC().Format(time.RFC3339)))
+}
+
+// outlast calls do until it fails through no outage of the store, or ctx ends. An outage is told apart by
+// being like a canceled context, as it has to be for whatsmeow.
+func (c *Client) outlast(ctx context.Context, do func() error) error {
+	for pause := regain; ; pause = min(2*pause, 30*time.Second) {
+		err := do()
+		if ctx.Err() != nil || !errors.Is(err, context.Canceled) {
+			return err
+		}
+		c.Log.Warn("the store does not answer; trying again", "err", err)
+		if sleep(ctx, pause) != nil {
+			return err
+		}
+	}
+}
+
+// unlessDone is err, or nil where ctx is done: then it is what a stop looks like.
+func unlessDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 func stopped() *time.Timer {
@@ -389,8 +423,8 @@ func (l *link) follow(ctx context.Context, evt any) error {
 // loggedOut ends the link. A device that never was online had only half finished its pairing: it is
 // paired again.
 func (l *link) loggedOut(ctx context.Context, evt *events.LoggedOut) error {
-	if err := l.forget(context.WithoutCancel(ctx)); err != nil {
-		return err
+	if err := l.outlast(ctx, func() error { return l.forget(context.WithoutCancel(ctx)) }); err != nil {
+		return unlessDone(ctx, err)
 	}
 	var connected time.Time
 	if ok, err := l.note(ctx, noteConnected, &connected); err == nil && ok && connected.IsZero() {
