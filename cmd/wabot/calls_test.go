@@ -172,6 +172,14 @@ func (s calledStore) Amend(ctx context.Context, messages []chat.Message, r *chat
 	return s.do("Amend", func() error { return s.Store.Amend(ctx, messages, r) })
 }
 
+func (s calledStore) Extend(ctx context.Context, chatJID string, who []string, until time.Time) (done bool, err error) {
+	err = s.do("Extend", func() error {
+		done, err = s.Store.Extend(ctx, chatJID, who, until)
+		return err
+	})
+	return done, err
+}
+
 func (s calledStore) Heard(ctx context.Context, chatJID string) (got []chat.Message, err error) {
 	err = s.do("Heard", func() error {
 		got, err = s.Store.Heard(ctx, chatJID)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"go.mau.fi/whatsmeow/types"
 
@@ -20,6 +21,9 @@ import (
 //	sees-edit TEXT: a message of the bot shows that text by an edit
 //	sees-reaction TEXT EMOJI: the person's message has that reaction, or with '' none
 //	sees-delivered TEXT: the bot's device has taken the person's message
+//	types SAYING | stops-typing: says it, and goes on typing as soon as that is of interest to the bot
+//	sees-online | sees-away: the account comes to be shown as available, or not any more
+//	hears-late DURATION TEXT: hears it, but not earlier than so long after what was last said with "types"
 //	sees-revoked N: so many messages of others are shown as revoked
 func person(ctx context.Context, w *world, args []string) error {
 	p, chat, act, args := w.phone(args[0]), w.with(args[0]), args[1], args[2:]
@@ -80,6 +84,29 @@ func person(ctx context.Context, w *world, args []string) error {
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
 			return slices.ContainsFunc(p.ReceiptsOf(m.ID), func(r whatsapptest.Receipt) bool { return r.By.Device == w.device.Device })
 		})
+	case "types":
+		w.typed = time.Now()
+		if _, err := p.Say(ctx, chat, args[0]); err != nil {
+			return err
+		}
+		if err := w.whatsapp.WaitAttentive(ctx, w.device, p.LID(), chat.Server == types.GroupServer); err != nil {
+			return err
+		}
+		return p.Type(ctx, chat, true)
+	case "sees-online", "sees-away":
+		p.Subscribe(w.owner.LID())
+		return p.Wait(ctx, func(p *whatsapptest.Phone) bool { return p.Present(w.owner.LID()) == (act == "sees-online") })
+	case "stops-typing":
+		return p.Type(ctx, chat, false)
+	case "hears-late":
+		least, err := time.ParseDuration(args[0])
+		if err == nil {
+			err = w.hear(ctx, p.Name(), chat, args[1])
+		}
+		if took := time.Since(w.typed); err == nil && took < least {
+			err = fmt.Errorf("%s hears %q after %v, before %v", p.Name(), args[1], took, least)
+		}
+		return err
 	case "sees-revoked":
 		return p.Wait(ctx, func(p *whatsapptest.Phone) bool {
 			n := 0

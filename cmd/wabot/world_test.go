@@ -42,6 +42,8 @@ type world struct {
 	env    []string // of wabot, beside what leads it into this world
 	dir    string
 
+	typed time.Time // when somebody last began to type in a script
+
 	mu     sync.Mutex
 	answer func(llmtest.Request) string
 

@@ -247,6 +247,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		Debounce: cfg.Chat.Debounce,
 		Closes:   o.Rules.Closes,
+		Holds:    func(chatJID string, until time.Time) { wa.Expect(chatJID, until) },
 		Lease:    turnTime(cfg),
 	}, log)
 	wa = whatsapp.New(whatsapp.Options{
@@ -261,6 +262,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			return err
 		},
 		Receipts: func(all []chat.Mark) { recorder.Add(all...) },
+		Composes: box.Typing,
 		Show: func(s whatsapp.State) {
 			if s.Phase != whatsapp.Starting {
 				begun()

@@ -303,6 +303,11 @@ func (w watchedStore) Amend(ctx context.Context, messages []chat.Message, r *cha
 	return w.Store.Amend(ctx, messages, r)
 }
 
+func (w watchedStore) Extend(ctx context.Context, chatJID string, who []string, until time.Time) (done bool, err error) {
+	defer func(begin time.Time) { w.measure("extend", begin, err) }(time.Now())
+	return w.Store.Extend(ctx, chatJID, who, until)
+}
+
 func (w watchedStore) Heard(ctx context.Context, chatJID string) (all []chat.Message, err error) {
 	defer func(begin time.Time) { w.measure("heard", begin, err) }(time.Now())
 	return w.Store.Heard(ctx, chatJID)

@@ -233,7 +233,7 @@ var sections = []section{
 		},
 		{
 			name: "DEBOUNCE", def: "1s",
-			means: "How long to wait after a message for more of the same chat, to answer them together: at most 5s in all. Commands, pictures and other media end the wait. 0s answers each message at once.",
+			means: "How long to wait after a message for more of the same chat, to answer them together: at most 5s in all. Who goes on typing is waited for that long: the bot shows as online meanwhile. Commands, pictures and other media end the wait. 0s answers each message at once.",
 			read:  pause(func(c *Config) *time.Duration { return &c.Chat.Debounce }, 5*time.Second),
 		},
 		{

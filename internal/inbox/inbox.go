@@ -38,6 +38,8 @@ type Options struct {
 	// together; zero awaits none. Closes, if set, says of a message that nothing is awaited after it.
 	Debounce time.Duration
 	Closes   func(m chat.Message) bool
+	// Holds, if set, is told that more is awaited in a chat until a time, if nothing comes meanwhile. It must not block.
+	Holds func(chatJID string, until time.Time)
 	// MaxAttempts is how often a turn is tried; 12 by default, which with the default pauses takes about twenty minutes.
 	MaxAttempts int
 	// MaxAge is how old a turn's newest message may be for a failed turn to be tried again; 24
@@ -135,6 +137,7 @@ func (b *Inbox) Put(ctx context.Context, m chat.Message) error {
 	if err := b.store.Put(ctx, m, now); err != nil {
 		return fmt.Errorf("store a message: %w", err)
 	}
+	b.holds(m.Chat, m.Hold)
 	b.rouse()
 	return nil
 }

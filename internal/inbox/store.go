@@ -55,6 +55,10 @@ type Store interface {
 	// has ended.
 	Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error
 
+	// Extend changes until when a chat is held, by its newest waiting message, and tells whether it did: only where Extended
+	// does, for the people with the addresses who. Nothing else changes.
+	Extend(ctx context.Context, chatJID string, who []string, until time.Time) (bool, error)
+
 	// Heard returns the list that SetHeard has last set for a chat; it is apart from all other messages.
 	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
 	SetHeard(ctx context.Context, chatJID string, all []chat.Message) error

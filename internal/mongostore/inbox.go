@@ -436,6 +436,44 @@ func (m messageRow) held(first int64) int64 {
 	return 0
 }
 
+// Extend implements inbox.Store.
+func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until time.Time) (bool, error) {
+	const doing = "hold a chat"
+	b, err := s.lockBox(ctx, doing)
+	if err != nil {
+		return false, err
+	}
+	defer b.mu.Unlock()
+	for i, row := range slices.Backward(b.waiting) {
+		if row.Chat != chatJID {
+			continue
+		}
+		var newest chat.Message
+		if err := json.Unmarshal([]byte(row.Message), &newest); err != nil {
+			return false, fmt.Errorf("%s: read a message: %w", doing, err)
+		}
+		m, ok := inbox.Extended(newest, who, until)
+		if !ok {
+			return false, nil
+		}
+		text, err := json.Marshal(m)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", doing, err)
+		}
+		err = s.write(ctx, doing, func(ctx context.Context) error {
+			_, err := s.inboxRows.UpdateOne(ctx, byID(row.ID), set(bson.D{field("message", string(text))}))
+			return err
+		})
+		if err != nil {
+			b.loaded = false
+			return false, err
+		}
+		b.waiting[i].Message = string(text)
+		return true, nil
+	}
+	return false, nil
+}
+
 // chatState is since when a chat waits, and from when on it may be claimed.
 type chatState struct{ since, ready int64 }
 

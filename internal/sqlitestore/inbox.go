@@ -70,7 +70,7 @@ const (
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
 
 	selectWaitingSince = `SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL`
-	selectNewest       = `SELECT message FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL ORDER BY came DESC, seq DESC LIMIT 1`
+	selectNewest       = `SELECT seq, message FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL ORDER BY came DESC, seq DESC LIMIT 1`
 	selectOpenSince    = `SELECT min(since), max(ready) FROM turns WHERE chat = ? AND ended IS NULL`
 	putChat            = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, ?)
 		ON CONFLICT (chat) DO UPDATE SET since = excluded.since, ready = excluded.ready`
@@ -180,18 +180,54 @@ func (t transaction) settle(jid string) error {
 
 // held is until when the chat is held whose first waiting message came in at first, or 0.
 func (t transaction) held(jid string, first time.Time) (int64, error) {
-	var text []byte
-	if err := t.row(selectNewest, jid).Scan(&text); err != nil {
+	_, newest, err := t.newest(jid)
+	if err != nil {
 		return 0, err
-	}
-	var newest chat.Message
-	if err := json.Unmarshal(text, &newest); err != nil {
-		return 0, fmt.Errorf("read a message: %w", err)
 	}
 	if held := inbox.Held(newest, first); !held.IsZero() {
 		return held.UnixNano(), nil
 	}
 	return 0, nil
+}
+
+// newest is the message that came last of those that wait in a chat, and its row.
+func (t transaction) newest(jid string) (seq int64, m chat.Message, err error) {
+	var text []byte
+	if err := t.row(selectNewest, jid).Scan(&seq, &text); err != nil {
+		return 0, m, err
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return 0, m, fmt.Errorf("read a message: %w", err)
+	}
+	return seq, m, nil
+}
+
+// Extend implements inbox.Store.
+func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until time.Time) (done bool, err error) {
+	err = s.transaction(ctx, "hold a chat", func(tx transaction) error {
+		done = false
+		seq, newest, err := tx.newest(chatJID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m, ok := inbox.Extended(newest, who, until)
+		if !ok {
+			return nil
+		}
+		text, err := json.Marshal(m)
+		if err != nil {
+			return fmt.Errorf("write a message: %w", err)
+		}
+		if err := tx.exec(amendMessage, seq, string(text)); err != nil {
+			return err
+		}
+		done = true
+		return tx.settle(chatJID)
+	})
+	return done && err == nil, err
 }
 
 // Claim implements inbox.Store.

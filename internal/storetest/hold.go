@@ -8,6 +8,12 @@ import (
 	"wabot/internal/inbox"
 )
 
+// from is m, written by someone else in its chat.
+func from(m chat.Message, who string) chat.Message {
+	m.Sender = who
+	return m
+}
+
 // holding is a message that is held until a time.
 func holding(m chat.Message, until time.Time) chat.Message {
 	m.Hold = until
@@ -87,4 +93,43 @@ func heldWhileLeased(t *testing.T, b *box) {
 	b.finish(b.claim(at(101), at(200), alice, "c"), at(101))
 	b.empty(at(101.499))
 	b.claim(at(101.5), at(200), "5@lid", "x", "y")
+}
+
+func heldByTyping(t *testing.T, b *box) {
+	extend := func(jid, who string, until time.Time, want bool) {
+		t.Helper()
+		done, err := b.Extend(t.Context(), jid, []string{"nobody@lid", who}, until)
+		b.check(err)
+		if done != want {
+			t.Errorf("extended: %v, want %v", done, want)
+		}
+	}
+	extend(alice, alice, at(9), false)
+	b.put(holding(says(alice, "a"), at(2)), at(1))
+	extend(alice, bob, at(9), false)
+	extend(bob, alice, at(9), false)
+	b.wantNext(at(2))
+	extend(alice, alice, at(3), true)
+	b.empty(at(2.999))
+	b.Store = b.reopen()
+	b.check(b.Release(t.Context()))
+	b.empty(at(2.999))
+	b.wantNext(at(3))
+	extend(alice, alice, at(60), true) // not longer than the most
+	b.wantNext(at(1).Add(inbox.MostHold))
+	extend(alice, alice, at(2.5), true)
+	turn := b.claim(at(2.5), at(90), alice, "a")
+	extend(alice, alice, at(9), false) // it does not wait any more
+
+	// One that closes the burst is not held again, and typing in a group is that of the newest message's author.
+	b.put(says(alice, "b"), at(3))
+	extend(alice, alice, at(9), false)
+	b.finish(turn, at(4))
+	b.finish(b.claim(at(4), at(90), alice, "b"), at(5))
+	b.put(holding(from(says(group, "1"), alice), at(101)), at(100))
+	b.put(holding(from(says(group, "2"), bob), at(101.5)), at(100.5))
+	extend(group, alice, at(104), false)
+	extend(group, bob, at(104), true)
+	b.empty(at(103.999))
+	b.claim(at(104), at(900), group, "1", "2")
 }

@@ -66,6 +66,7 @@ func Inbox(t *testing.T, open Open) {
 		"what a person said can be deleted":             erase,
 		"a burst is held together":                      held,
 		"a held burst survives a restart":               heldRestart,
+		"typing extends a hold":                         heldByTyping,
 		"a hold does not shorten a lease or a retry":    heldWhileLeased,
 		"all survives a restart":                        restart,
 		"a cancelled call does nothing":                 cancelled,
@@ -855,6 +856,7 @@ func cancelled(t *testing.T, b *box) {
 	_, oldest := b.Oldest(ctx)
 	_, heard := b.Heard(ctx, group)
 	_, find := b.Find(ctx, says(alice, "a"))
+	_, extend := b.Extend(ctx, alice, []string{alice}, at(9))
 	for name, err := range map[string]error{
 		"Put":       b.Put(ctx, says(alice, "b"), at(4)),
 		"Claim":     claim,
@@ -868,6 +870,7 @@ func cancelled(t *testing.T, b *box) {
 		"Find":      find,
 		"Amend":     b.Amend(ctx, turn.Messages, nil),
 		"Heard":     heard,
+		"Extend":    extend,
 		"SetHeard":  b.SetHeard(ctx, group, turn.Messages),
 		"Depth":     depth,
 		"Oldest":    oldest,

@@ -177,7 +177,15 @@ func (s *Memory) ready(jid string) time.Time {
 
 // held is until when more is awaited in the chat.
 func (s *Memory) held(jid string) time.Time {
-	var first, newest *stored
+	first, newest := s.waiting(jid)
+	if first == nil {
+		return time.Time{}
+	}
+	return inbox.Held(newest.Message, first.came)
+}
+
+// waiting are the messages that came first and last of those that wait in the chat; nil where none does.
+func (s *Memory) waiting(jid string) (first, newest *stored) {
 	for _, m := range s.messages {
 		if m.Chat != jid || m.turn != nil {
 			continue
@@ -189,10 +197,7 @@ func (s *Memory) held(jid string) time.Time {
 			newest = m
 		}
 	}
-	if first == nil {
-		return time.Time{}
-	}
-	return inbox.Held(newest.Message, first.came)
+	return first, newest
 }
 
 // open returns the turns of the chat that have begun and not ended.
@@ -315,6 +320,17 @@ func (s *Memory) Amend(ctx context.Context, messages []chat.Message, r *chat.Rep
 		}
 		return nil
 	})
+}
+
+// Extend implements inbox.Store.
+func (s *Memory) Extend(ctx context.Context, chatJID string, who []string, until time.Time) (done bool, err error) {
+	err = s.call(ctx, "Extend", chatJID, func() error {
+		if _, newest := s.waiting(chatJID); newest != nil {
+			newest.Message, done = inbox.Extended(newest.Message, who, until)
+		}
+		return nil
+	})
+	return done, err
 }
 
 // Heard implements inbox.Store.

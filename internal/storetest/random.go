@@ -32,6 +32,7 @@ func random(t *testing.T, b *box) {
 			"retry":   p.retry,
 			"fail":    p.fail,
 			"amend":   p.amend,
+			"extend":  p.extend,
 			"wait":    func(rt *rapid.T) { p.now = p.now.Add(p.seconds(rt)) },
 			"release": func(rt *rapid.T) { p.same(rt, "release", b.Release(t.Context()), p.model.Release(t.Context())) },
 			"":        p.compare,
@@ -160,6 +161,18 @@ func (p *pair) amend(t *rapid.T) {
 	r := reply(fmt.Sprint(p.n))
 	m.Text = fmt.Sprint("changed ", p.n)
 	p.same(t, "amend", p.b.Amend(ctx, []chat.Message{m}, &r), p.model.Amend(ctx, []chat.Message{m}, &r))
+}
+
+// extend holds a chat longer or less long.
+func (p *pair) extend(t *rapid.T) {
+	ctx := p.b.t.Context()
+	m, until := p.message(t), p.now.Add(p.seconds(t))
+	got, err := p.b.Extend(ctx, m.Chat, []string{m.Sender}, until)
+	want, wantErr := p.model.Extend(ctx, m.Chat, []string{m.Sender}, until)
+	p.same(t, "extend", err, wantErr)
+	if got != want {
+		t.Fatalf("extended: %v, want %v", got, want)
+	}
 }
 
 func textsOf(all []chat.Message) []string {

@@ -41,7 +41,7 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but Receipts, PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
+// Options are what a Client needs. All but Receipts, Composes, PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
@@ -50,6 +50,8 @@ type Options struct {
 	Receive func(ctx context.Context, m chat.Message) error
 	// Receipts, if set, is told that messages of the bot were delivered or read. It must not block.
 	Receipts func([]chat.Mark)
+	// Composes, if set, is told that the person with the addresses who is typing in a chat, or has stopped; see Expect.
+	Composes func(ctx context.Context, chatJID string, typing bool, who ...string) error
 	// Show is told of each change of the state: pairing codes, connected, ended. It must not
 	// block for long.
 	Show func(State)
@@ -80,8 +82,10 @@ type Client struct {
 	wm      *whatsmeow.Client // of the device in use, nil before Run
 	me      self
 	idKey   []byte
-	// answering counts the turns in work: while there are any the account shows as available.
-	answering int
+	// busy counts the turns in work, and that more is expected: while there is any the account shows as available.
+	busy int
+	// expected are the chats in which more is expected.
+	expected chan expectation
 
 	// refused tells that a message was not taken, stored that one was.
 	refused, stored chan struct{}
@@ -107,6 +111,7 @@ func New(o Options) *Client {
 		refused:  make(chan struct{}, 1),
 		stored:   make(chan struct{}, 1),
 		replaced: make(chan struct{}, 1),
+		expected: make(chan expectation, 16),
 		strikes:  map[string]int{},
 		awaited:  map[string]time.Time{},
 

@@ -77,6 +77,8 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		if marks := l.receipts(evt); len(marks) > 0 && l.Receipts != nil {
 			l.Receipts(marks)
 		}
+	case *events.ChatPresence:
+		l.composes(ctx, evt)
 	case *events.MediaRetry:
 		l.reuploaded(evt)
 	case *events.UndecryptableMessage:

@@ -139,11 +139,17 @@ type link struct {
 	down     time.Time   // since when we are not logged in, zero while we are
 	silent   bool        // the last ping was not answered
 	outdated bool        // the version was refused once and looked up anew
+
+	expects map[types.JID]bool // the chats in which more is expected; nil where none is
+	quietAt time.Time          // until when
+	quiet   *time.Timer        // when nothing is expected any more
 }
 
 // run connects and follows the events until the link ends.
 func (l *link) run(ctx context.Context) error {
-	l.show, l.redial, l.regain = stopped(), stopped(), stopped()
+	l.show, l.redial, l.regain, l.quiet = stopped(), stopped(), stopped(), stopped()
+	defer l.expectNothing(context.WithoutCancel(ctx))
+	defer l.quiet.Stop()
 	defer l.show.Stop()
 	defer l.redial.Stop()
 	defer l.regain.Stop()
@@ -184,6 +190,10 @@ func (l *link) run(ctx context.Context) error {
 			l.regains = 0
 		case <-l.regain.C:
 			l.fetch(ctx)
+		case e := <-l.expected:
+			l.expect(ctx, e)
+		case <-l.quiet.C:
+			l.expectNothing(ctx)
 		case <-l.replaced:
 			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
@@ -448,9 +458,9 @@ func (l *link) connected(ctx context.Context) {
 	}
 	l.clearEnd(ctx)
 	l.mu.Lock()
-	answering := l.answering > 0
+	busy := l.busy > 0
 	l.mu.Unlock()
-	l.present(ctx, answering)
+	l.present(ctx, busy)
 	l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
 }
 
@@ -519,18 +529,4 @@ func (l *link) pause() {
 			s.Next = fmt.Sprintf("the next code is shown at %s; restart wabot to have one at once", time.Now().Add(wait).Format(time.TimeOnly))
 		}
 	})
-}
-
-// present tells WhatsApp whether the bot shows as online. It does while it answers: only then
-// do people see it type. Otherwise it does not, so that the phone goes on ringing for its owner.
-func (c *Client) present(ctx context.Context, available bool) {
-	wm, _ := c.client()
-	presence := types.PresenceUnavailable
-	if available {
-		presence = types.PresenceAvailable
-	}
-	// Without a push name, which a new device learns from the phone, there is no presence yet.
-	if err := wm.SendPresence(ctx, presence); err != nil && !errors.Is(err, whatsmeow.ErrNoPushName) {
-		c.Log.Debug("send presence", "err", mask.Text(err.Error()))
-	}
 }

@@ -102,13 +102,7 @@ func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 	if err != nil || wm == nil {
 		return func() {}
 	}
-	c.mu.Lock()
-	c.answering++
-	first := c.answering == 1
-	c.mu.Unlock()
-	if first {
-		c.present(ctx, true)
-	}
+	c.busier(ctx, 1)
 	// The last word, "paused", must go out even when ctx is done by then.
 	show := func(ctx context.Context, s types.ChatPresence) {
 		if err := wm.SendChatPresence(ctx, jid, s, types.ChatPresenceMediaText); err != nil {
@@ -129,13 +123,7 @@ func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		show(ctx, types.ChatPresencePaused)
-		c.mu.Lock()
-		c.answering--
-		last := c.answering == 0
-		c.mu.Unlock()
-		if last {
-			c.present(ctx, false)
-		}
+		c.busier(ctx, -1)
 	}
 }
 

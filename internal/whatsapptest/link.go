@@ -34,6 +34,8 @@ type link struct {
 	left bool
 	// gone is set once the device has no part in the connection any more.
 	gone bool
+	// available is set while the client shows as available on this connection.
+	available bool
 	// subscriptions are the accounts whose presence the client asked for, with the address
 	// it asked by.
 	subscriptions map[*account]types.JID

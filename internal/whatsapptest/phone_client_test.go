@@ -254,6 +254,8 @@ func TestDraftsToClient(t *testing.T) {
 	await(ctx, c, func(m *events.Message) bool {
 		return m.Message.GetProtocolMessage().GetType() == waE2E.ProtocolMessage_REVOKE && m.Info.Edit == types.EditAttributeSenderRevoke
 	})
+	must(t, c.SubscribePresence(ctx, alice.LID()))
+	await(ctx, c, anything[*events.Presence])
 	must(t, alice.Type(ctx, bot.JID(), true))
 	await(ctx, c, func(e *events.ChatPresence) bool {
 		return e.State == types.ChatPresenceComposing && e.Sender == alice.LID()

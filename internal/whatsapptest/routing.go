@@ -378,8 +378,11 @@ func (s *Server) presence(l *link, n waBinary.Node) {
 	a := l.device.account
 	switch kind := text(n, "type"); kind {
 	case "", "available":
+		l.available = true
 		s.setPresent(a, l)
 	case "unavailable":
+		l.available = false
+		s.changed()
 		if a.present == l {
 			s.setPresent(a, nil)
 		}
@@ -388,6 +391,7 @@ func (s *Server) presence(l *link, n waBinary.Node) {
 		if other := s.accountOf(to); other != nil {
 			l.subscriptions[other] = to.ToNonAD()
 			l.push(presenceOf(other, to))
+			s.changed()
 		}
 	case "unsubscribe":
 		delete(l.subscriptions, s.accountOf(address(n, "to")))
@@ -419,13 +423,18 @@ func presenceOf(a *account, as types.JID) waBinary.Node {
 	return waBinary.Node{Tag: "presence", Attrs: attrs}
 }
 
-// chatState passes typing on to those who are connected now; in the chat with oneself these are the
-// account's other devices, which is an assumption.
+// chatState passes typing on to those who are connected now. A client must show as available, and have asked for the presence of
+// who writes to it; a phone has its app open and asks by itself. In the chat with oneself they are the
+// account's other devices. That much is an assumption.
 func (s *Server) chatState(l *link, n waBinary.Node) {
 	a, to := l.device.account, address(n, "to")
 	push := func(other *account, attrs waBinary.Attrs) {
 		for _, d := range other.sorted() {
-			if d.link != nil && d.link.active && d != l.device {
+			if d.link == nil || !d.link.active || d == l.device {
+				continue
+			}
+			_, asked := d.link.subscriptions[a]
+			if d.noise == [32]byte{} || d.link.available && (asked || s.groups[to] != nil) {
 				d.link.push(waBinary.Node{Tag: "chatstate", Attrs: attrs, Content: n.Content})
 			}
 		}

@@ -347,6 +347,23 @@ func (s *Server) WaitSettled(ctx context.Context, device types.JID) error {
 	return nil
 }
 
+// WaitAttentive waits until the device with that address is told of what a person types to it, or in a group: it shows as
+// available, and has asked for the person's presence.
+func (s *Server) WaitAttentive(ctx context.Context, device, person types.JID, group bool) error {
+	err := s.wait(ctx, func() bool {
+		d := s.deviceOf(device)
+		if d == nil || d.link == nil || !d.link.available {
+			return false
+		}
+		_, asked := d.link.subscriptions[s.accountOf(person)]
+		return asked || group
+	})
+	if err != nil {
+		return fmt.Errorf("wait until %s wants to know what %s types: %w", device, person, err)
+	}
+	return nil
+}
+
 // Backlog is the stanzas that the device with that address has not acknowledged, oldest first.
 func (s *Server) Backlog(device types.JID) []waBinary.Node {
 	s.mu.Lock()

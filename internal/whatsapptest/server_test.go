@@ -419,6 +419,7 @@ func TestTypingAndPresence(t *testing.T) {
 	one, two := talk.one, talk.two
 	two.Store.PushName, one.Store.PushName = "Other", "Bot" // otherwise from app state, which a signer has not
 	must(t, two.SendPresence(ctx, types.PresenceAvailable))
+	must(t, one.SendPresence(ctx, types.PresenceAvailable))
 	must(t, one.SubscribePresence(ctx, two.Store.GetLID().ToNonAD()))
 	await(ctx, one, func(p *events.Presence) bool { return !p.Unavailable })
 	must(t, two.SendChatPresence(ctx, one.Store.GetLID().ToNonAD(), types.ChatPresenceComposing, ""))
