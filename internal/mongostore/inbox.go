@@ -30,6 +30,8 @@ type messageRow struct {
 	Seq     int64  `bson:"seq"`  // the order of the puts
 	Open    bool   `bson:"open"` // waits, or is in an open turn
 	Message string `bson:"message"`
+	// Newest is Came while it is open: the index by which what has ended is found in order finds what is open so, too.
+	Newest int64 `bson:"ended,omitempty"`
 	// Name is WhatsApp's message ID, by which an operator asks.
 	Name string `bson:"name"`
 	// Dropped is set where the message came under two addresses and this is the later.
@@ -260,7 +262,7 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 	if seen, err := s.seen(ctx, b, m.ID, others); err != nil || seen {
 		return err
 	}
-	row := messageRow{ID: own + m.ID, Kind: kindMessage, Chat: m.Chat, Came: now.UnixNano(), Seq: b.seq, Open: true, Message: string(text), Name: m.ID}
+	row := messageRow{ID: own + m.ID, Kind: kindMessage, Chat: m.Chat, Came: now.UnixNano(), Seq: b.seq, Open: true, Newest: now.UnixNano(), Message: string(text), Name: m.ID}
 	repeated, err := s.insert(ctx, m, &row)
 	if err != nil {
 		b.loaded = false
@@ -581,9 +583,10 @@ func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, fold
 	}
 	turn := mongo.NewReplaceOneModel().SetFilter(filter).SetReplacement(t).SetUpsert(true)
 	var rest []mongo.WriteModel
+	closed := append(set(bson.D{field("open", false)}), field("$unset", bson.D{field("ended", "")}))
 	if !t.Open {
 		for _, m := range t.Messages {
-			rest = append(rest, mongo.NewUpdateOneModel().SetFilter(byID(m.ID)).SetUpdate(set(bson.D{field("open", false)})))
+			rest = append(rest, mongo.NewUpdateOneModel().SetFilter(byID(m.ID)).SetUpdate(closed))
 		}
 	}
 	for _, id := range folded {

@@ -483,6 +483,9 @@ func (w *writer) message(ctx context.Context, jid string, open bool, m transfer.
 		return messageRow{}, err
 	}
 	row := messageRow{ID: messageID(came, ""), Kind: kindMessage, Chat: jid, Came: m.Came, Seq: w.number(), Open: open, Message: m.JSON, Name: came.ID}
+	if open {
+		row.Newest = m.Came
+	}
 	for mark := "+"; w.names[row.ID]; mark += "+" {
 		row.ID = messageID(came, mark)
 		if err := w.look(ctx, row.ID); err != nil {

@@ -188,17 +188,17 @@ func trailOf(m messageRow, row *turnRow) (t chat.Trail, err error) {
 func (s *Store) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
 	const doing = "read what became of the latest messages"
 	newest := options.Find().SetSort(bson.D{field("ended", -1)}).SetLimit(int64(n))
-	closed := func(kind string) bson.D { return bson.D{field("open", false), field("kind", kind)} }
-	turns, err := rows[turnRow](ctx, s, doing, closed(kindTurn), newest)
+	of := func(kind string, open bool) bson.D { return bson.D{field("open", open), field("kind", kind)} }
+	turns, err := rows[turnRow](ctx, s, doing, of(kindTurn, false), newest)
 	if err != nil {
 		return nil, err
 	}
 	// Messages are open until their turn has ended.
-	messages, err := rows[messageRow](ctx, s, doing, bson.D{field("open", true), field("kind", kindMessage)})
+	messages, err := rows[messageRow](ctx, s, doing, of(kindMessage, true), newest)
 	if err != nil {
 		return nil, err
 	}
-	gated, err := rows[markRow](ctx, s, doing, closed(kindGated), newest)
+	gated, err := rows[markRow](ctx, s, doing, of(kindGated, false), newest)
 	if err != nil {
 		return nil, err
 	}
