@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode"
+
+	"wabot/internal/llmtest"
 )
 
 var pageURL = regexp.MustCompile(`"the page is up"(?: url=|,"url":")([^\s"]+)`)
@@ -272,7 +274,7 @@ func TestPageInBrowser(t *testing.T) {
 	ctx := withPatience(t)
 	w, do := newStory(t)
 	const token = "a-token-of-the-tests"
-	do(w.start("HTTP_TOKEN=" + token))
+	do(w.start("HTTP_TOKEN="+token, "ALLOW=*", "BUDGET_BOT_DAY=100000 tokens"))
 	do(w.says(ctx, `Linked devices > Link a device`))
 	base, err := w.page(ctx)
 	do(err)
@@ -337,8 +339,33 @@ func TestPageInBrowser(t *testing.T) {
 	_, err = w.owner.Say(ctx, w.owner.LID(), "hello")
 	do(err)
 	do(w.hear(ctx, "owner", w.owner.LID(), "You said: hello"))
-	shoot("online-light", "light", 1000)
-	shoot("online-phone", "dark", 390)
+	alice := w.phone("alice")
+	for _, text := range []string{"nothing for the bot", "!ai what is a quasar?"} {
+		_, err = alice.Say(ctx, w.owner.LID(), text)
+		do(err)
+	}
+	do(w.hear(ctx, "alice", w.owner.LID(), "You said: what is a quasar?"))
+	w.model.Fail(llmtest.Fault{Kind: llmtest.BadKey})
+	_, err = alice.Say(ctx, w.owner.LID(), "!ai and a pulsar?")
+	do(err)
+	do(w.hearLike(ctx, "alice", w.owner.LID(), regexp.MustCompile(`^Sorry, I am not set up correctly`)))
+	w.model.Fail(llmtest.Fault{})
+	_, err = alice.Say(ctx, w.owner.LID(), "!ai and a comet?")
+	do(err)
+	do(w.hear(ctx, "alice", w.owner.LID(), "You said: and a comet?")) // so the one before has ended
+	var outcomes string
+	for strings.Count(outcomes, "delivered") < 3 {
+		do(chromedp.Run(ctx, chromedp.Navigate(base), chromedp.Text("main", &outcomes)))
+	}
+	for _, want := range []string{"apologised", "answered", "not answered", "You, in your own chat"} {
+		if !strings.Contains(outcomes, want) {
+			t.Errorf("the messages are shown without %q:\n%s", want, outcomes)
+		}
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		shoot("online-"+scheme, scheme, 1000)
+		shoot("online-phone-"+scheme, scheme, 390)
+	}
 	do(w.stop())
 	for _, p := range w.problems() {
 		t.Error(p)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"html"
 	"image"
 	_ "image/jpeg"
 	_ "image/png"
@@ -113,6 +114,7 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			"phone":    command(phone),
 			"measures": command(measures),
 			"explain":  command(explain),
+			"page":     command(page),
 			"person":   command(person),
 			"model":    command(model),
 			"server":   command(server),
@@ -173,6 +175,34 @@ func measures(ctx context.Context, w *world, args []string) error {
 			}
 		}
 		return fmt.Errorf("no %q in the metrics, only\n%s", args[0], strings.Join(like, "\n"))
+	}
+	return nil
+}
+
+// tags are what the page has around its words.
+var tags = regexp.MustCompile(`<style>[^<]*</style>|<[^>]*>`)
+
+// page PATTERN...: the words of the page come to match each pattern.
+func page(ctx context.Context, w *world, args []string) error {
+	for _, pattern := range args {
+		re, err := regexp.Compile(pattern)
+		if err != nil {
+			return err
+		}
+		last := ""
+		for !re.MatchString(last) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("the page does not come to say %q:\n%s", pattern, last)
+			}
+			_, body, err := w.ask(ctx, "/", "")
+			if err == nil {
+				last = html.UnescapeString(tags.ReplaceAllString(body, ""))
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
 	}
 	return nil
 }
@@ -479,7 +509,7 @@ func model(ctx context.Context, w *world, args []string) error {
 //
 //	drops | replaces | stream-error CODE | down | up | stalls | unstalls
 //	refuses REASON [CODE SECONDS]: every login from now on | refuses-once REASON | accepts
-//	loses-ack | drops-after | drops-before | rejects: the fate of the bot's next message
+//	loses-ack | drops-after | drops-before | rejects | limits: the fate of the bot's next message
 //	refuses-uploads N: so many uploads of media | forgets-media STATUS: deletes all of it
 //	repeats PERSON TEXT: delivers a message of the person to the bot again
 func server(ctx context.Context, w *world, args []string) error {
@@ -516,6 +546,8 @@ func server(ctx context.Context, w *world, args []string) error {
 		s.FateOfNext(w.device, whatsapptest.DropBefore)
 	case "rejects":
 		s.FateOfNext(w.device, whatsapptest.Reject)
+	case "limits":
+		s.FateOfNext(w.device, whatsapptest.Limit)
 	case "logins":
 		if err := s.WaitLogins(ctx, w.device, numbers[0]); err != nil {
 			return err

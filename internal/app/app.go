@@ -231,6 +231,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	var b *bot.Bot
 	var wa *whatsapp.Client
 	ledger := newLedger(cfg, store, models, site)
+	site.counts(cfg, ledger)
 	recorder := trail.NewRecorder(store, log)
 	tenant := &tenant{store: store, log: log, forgot: ledger.Forget}
 	box := inbox.New(watchedStore{store, site.metrics}, inbox.Options{
@@ -242,7 +243,13 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			if err := models.Ready(ctx); err != nil {
 				return err
 			}
-			return tenant.settle(ctx, wa.State().Account)
+			if err := tenant.settle(ctx, wa.State().Account); err != nil {
+				return err
+			}
+			if !ledger.Loaded() {
+				ledger.Rouse() // so that what is spent is known before the first question
+			}
+			return nil
 		},
 		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		Debounce: cfg.Chat.Debounce,

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"wabot/internal/budget"
 	"wabot/internal/config"
 	"wabot/internal/mask"
 	"wabot/internal/web"
@@ -26,6 +27,8 @@ type site struct {
 	other string    // who drives the device, as Standby
 	link  whatsapp.State
 	model web.Model
+	// ledger knows what is spent, nil where that is not shown or this process does not know it.
+	ledger *budget.Ledger
 
 	// asking guards what follows: one question to the store at a time, however many ask us.
 	asking sync.Mutex
@@ -38,6 +41,8 @@ type site struct {
 	// vitals are asked for more seldom.
 	vitals   vitals
 	vitalsAt time.Time
+	trails   []web.Message // newest first
+	trailsAt time.Time
 }
 
 const (
@@ -71,7 +76,7 @@ func newSite(cfg config.Config, log *slog.Logger) *site {
 	}
 	if cfg.HTTP.Addr != "" {
 		s.web = web.New(web.Options{
-			Addr: cfg.HTTP.Addr, Token: cfg.HTTP.Token.Reveal(), Status: s.status, Collectors: append(s.metrics.collectors(), vitalsCollector{s.measure}), Log: log,
+			Addr: cfg.HTTP.Addr, Token: cfg.HTTP.Token.Reveal(), Status: s.status, Messages: s.messages, Collectors: append(s.metrics.collectors(), vitalsCollector{s.measure}), Log: log,
 		})
 	}
 	return s
@@ -113,7 +118,7 @@ func (s *site) become(role web.State) {
 		s.link = whatsapp.State{Phase: whatsapp.Starting, Since: time.Now()}
 	}
 	if role != s.role {
-		s.role, s.since = role, time.Now()
+		s.role, s.since, s.ledger = role, time.Now(), nil
 	}
 }
 
@@ -150,6 +155,7 @@ func (s *site) status(ctx context.Context) web.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.State, st.Since, st.Model = s.role, s.since, s.model
+	st.Spent = spent(s.ledger)
 	st.Versions = []web.Version{{Part: "wabot", Version: version()}}
 	if s.role == web.Standby && s.other != "" {
 		st.Reason, st.Next = s.other+" drives this device", "this wabot takes over when that one stops"

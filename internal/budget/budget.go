@@ -302,6 +302,19 @@ func whose(s Scope, m chat.Message) []string {
 	return names
 }
 
+// Loaded reports whether Load has returned nil.
+func (l *Ledger) Loaded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loaded
+}
+
+// Next is when the next day or month begins.
+func (l *Ledger) Next(p Period) time.Time {
+	_, next := l.begins(p, l.Now())
+	return next
+}
+
 // Spent is what was spent in the running day or month: by the author of m, in its chat, or by the bot.
 func (l *Ledger) Spent(b Budget, m chat.Message) Spent {
 	l.mu.Lock()

@@ -54,7 +54,10 @@ type view struct {
 	Expiry  string
 	Notices []notice
 	Rows    []row
-	Now     string
+	// Messages are shown where Asked is set; Known tells none from not known.
+	Messages     []message
+	Asked, Known bool
+	Now          string
 }
 
 // notice is something to look after, what to do about it, and the words of what failed.
@@ -65,6 +68,16 @@ type notice struct {
 
 // row is one line of facts. Time, if set, is what Value tells of.
 type row struct{ Name, Value, Time string }
+
+// message is what became of one.
+type message struct {
+	ID, From, In, Outcome string
+	Tone                  tone
+	Steps                 []step
+}
+
+// step is a Step; At is its time for people, Time for machines.
+type step struct{ What, At, Time, Why string }
 
 // words say what each state is.
 var words = map[State]struct {
@@ -130,6 +143,12 @@ func viewOf(st Status, now time.Time) view {
 		}
 		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The model failed %s ago.", span(now.Sub(st.Model.Failed))), sentence(st.Model.Failure), ""})
 	}
+	for _, s := range st.Spent {
+		if s.UsedUp != "" {
+			v.Notices = append(v.Notices, notice{wait, s.UsedUp + " is used up.",
+				fmt.Sprintf("No question is answered until %s, or until the setting is raised.", s.Until.Format(untilForm)), ""})
+		}
+	}
 
 	text := func(name, value string) {
 		if value != "" {
@@ -150,6 +169,9 @@ func viewOf(st Status, now time.Time) view {
 	text("Model", st.Model.Name)
 	ago("Model last answered", st.Model.Answered)
 	ago("Model last failed", st.Model.Failed)
+	for _, s := range st.Spent {
+		text(s.Name, s.Text)
+	}
 	text("Store", st.Store)
 	if st.State == Standby {
 		text("Role", "standby")
@@ -164,8 +186,44 @@ func viewOf(st Status, now time.Time) view {
 	return v
 }
 
+// untilForm is how a time that is some way off is written.
+const untilForm = "2006-01-02 15:04 MST"
+
+// messagesOf are the messages as the page shows them.
+func messagesOf(all []Message, now time.Time) (views []message) {
+	for _, m := range all {
+		v := message{ID: m.ID, From: m.From, In: m.In, Outcome: m.Outcome, Tone: tone(m.Fate)}
+		for _, s := range m.Steps {
+			x := step{What: s.What, Why: s.Why}
+			if !s.Time.IsZero() {
+				x.At, x.Time = clock(s.Time, now), s.Time.UTC().Format(time.RFC3339)
+			}
+			v.Steps = append(v.Steps, x)
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+// clock is the time of day, with the day where that is not today.
+func clock(t, now time.Time) string {
+	t = t.In(now.Location())
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format("2 Jan " + time.TimeOnly)
+}
+
 func (s *Site) page(w http.ResponseWriter, r *http.Request) {
-	s.write(w, http.StatusOK, viewOf(s.Status(r.Context()), time.Now()))
+	now := time.Now()
+	st := s.Status(r.Context())
+	v := viewOf(st, now)
+	// A store that does not answer is not asked once more. While the phone is not linked the code is all that matters.
+	if s.Messages != nil && st.StoreDown == "" && st.State != Pairing {
+		all, known := s.Messages(r.Context())
+		v.Messages, v.Asked, v.Known = messagesOf(all, now), true, known
+	}
+	s.write(w, http.StatusOK, v)
 }
 
 // refuse shows why there is nothing to see.

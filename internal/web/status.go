@@ -29,6 +29,8 @@ type Status struct {
 	Oldest  time.Time
 
 	Model Model
+	// Spent is what models have cost in the running day and month; empty where that is not known, or nobody counts it.
+	Spent []Spent
 	// Versions are those of the parts, in the order to show them.
 	Versions []Version
 	// Started is when the process began.
@@ -45,6 +47,47 @@ type Model struct {
 
 // failing reports whether the model's last answer was none.
 func (m Model) failing() bool { return m.Failed.After(m.Answered) }
+
+// Spent is what was spent in a time, in the operator's words.
+type Spent struct {
+	Name, Text string
+	// UsedUp is the setting of the budget that is, empty while it is not; then Until is when the next begins.
+	UsedUp string
+	Until  time.Time
+}
+
+// Message is what became of a message that reached the bot. It is shown: From and In must be masked, and the rest be without
+// what was said.
+type Message struct {
+	// ID is WhatsApp's.
+	ID string
+	// From is who wrote it, In the group where, if any.
+	From, In string
+	// Outcome is how it stands, in a word or two; Fate is how good that is.
+	Outcome string
+	Fate    Fate
+	// Steps are what happened to it, in order.
+	Steps []Step
+}
+
+// Step is one of the things that happened to a message.
+type Step struct {
+	What string
+	// Time is zero where it is not known, Why empty where there is nothing to say.
+	Time time.Time
+	Why  string
+}
+
+// Fate is how good it is what became of a message.
+type Fate string
+
+// The fates.
+const (
+	Unconcerned Fate = "soft" // it was not for the bot, or needed no answer
+	Answered    Fate = "good" // by the model or by a command
+	Underway    Fate = "wait"
+	Unanswered  Fate = "bad" // given up, or answered by an apology
+)
 
 // Version is the version of one part.
 type Version struct {

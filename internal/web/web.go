@@ -37,6 +37,9 @@ type Options struct {
 	Token string
 	// Status tells how the bot is. It is called for each request and must be quick.
 	Status func(ctx context.Context) Status
+	// Messages, if set, are the newest that reached the bot, newest first; false where that is not known. They are asked for
+	// by the page alone.
+	Messages func(ctx context.Context) ([]Message, bool)
 	// Collectors are shown on /metrics beside those of the process and of the Status.
 	Collectors []prometheus.Collector
 	Log        *slog.Logger

@@ -403,3 +403,46 @@ func TestEveryStateHasWords(t *testing.T) {
 		t.Errorf("%d states, %d with words", len(States), len(words))
 	}
 }
+
+// What became of the newest messages is asked for by the page alone, and only while it helps.
+func TestPageShowsMessages(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	old := now.Add(-72 * time.Hour)
+	st := Status{State: Online, Waiting: 1, Spent: []Spent{{Name: "Spent today", Text: "2 of 1, for 9 tokens", UsedUp: "BUDGET_BOT_DAY", Until: now}}}
+	var all []Message
+	known, asked := true, 0
+	s := httptest.NewServer(New(Options{
+		Status: func(context.Context) Status { return st }, Log: slog.New(slog.DiscardHandler),
+		Messages: func(context.Context) ([]Message, bool) { asked++; return all, known },
+	}))
+	t.Cleanup(s.Close)
+	shows := func(path string, want ...string) {
+		t.Helper()
+		_, body := get(t, s.Client(), s.URL+path, nil)
+		for _, w := range want {
+			if not, ok := strings.CutPrefix(w, "!"); ok && strings.Contains(body, not) {
+				t.Errorf("%q in the page:\n%s", not, body)
+			} else if !ok && !strings.Contains(body, w) {
+				t.Errorf("no %q in the page:\n%s", w, body)
+			}
+		}
+	}
+	shows("/", "No message has reached the bot yet.", "<dt>Spent today</dt><dd>2 of 1, for 9 tokens</dd>", "BUDGET_BOT_DAY is used up.", "No question is answered until "+now.Format("2006-01-02"))
+	known = false
+	shows("/", "The store does not say.")
+	known = true
+	all = []Message{{ID: "3EB0<b>", From: "49•••78", In: "12•••01@g.us", Outcome: "given up", Fate: Unanswered, Steps: []Step{{What: "received", Time: now}, {What: "given up", Time: old, Why: "refused & gone"}}}}
+	shows("/", `<span>49•••78 in 12•••01@g.us</span> <b class="bad">given up</b>`, "3EB0&lt;b&gt;", now.Format(time.TimeOnly),
+		fmt.Sprintf(`given up <time datetime="%s">%s</time></span>: refused &amp; gone`, old.UTC().Format(time.RFC3339), old.Format("2 Jan 15:04:05")), "!style=")
+	asked = 0
+	shows("/readyz")
+	shows("/metrics")
+	st.StoreDown = "no server"
+	shows("/", "!Last messages")
+	st = pairing()
+	shows("/", "!Last messages")
+	if asked > 0 {
+		t.Errorf("the messages were asked for %d times in vain", asked)
+	}
+}

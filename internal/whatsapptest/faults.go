@@ -29,6 +29,9 @@ const (
 	// Reject routes nothing and acknowledges with error 479, as the real server answers a
 	// message that it does not accept.
 	Reject
+	// Limit routes nothing and acknowledges with error 463, as the real server answers an account that may not start new
+	// chats (the reach-out limit).
+	Limit
 	// Deliver does what a server does without faults. It fills places in a list of fates.
 	Deliver
 )

@@ -117,6 +117,8 @@ func (s *Server) message(l *link, n waBinary.Node) {
 		return
 	case Reject:
 		ack["error"] = 479
+	case Limit:
+		ack["error"] = 463
 	default:
 		phash, code := s.route(l.device, n)
 		if phash != "" {
