@@ -20,6 +20,7 @@ package device
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -235,7 +236,7 @@ func (g *guard) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.Buf
 	g.broken = nil
 	g.mu.Unlock()
 	if broken != nil {
-		return nil, g.unavailable(ctx, broken)
+		return nil, unavailable{broken} // which was told of
 	}
 	buffered, err := g.AllSessionSpecificStores.GetBufferedEvent(ctx, hash)
 	g.watch.again(buffered)
@@ -291,6 +292,10 @@ func (g *guard) senderKey(ctx context.Context, name string, err error) error {
 		g.mu.Unlock()
 	}
 	return g.kept(ctx, err)
+}
+
+func (g *guard) PutMessageSecret(ctx context.Context, chat, sender types.JID, id types.MessageID, secret []byte) error {
+	return g.kept(ctx, g.AllSessionSpecificStores.PutMessageSecret(ctx, chat, sender, id, secret))
 }
 
 func (g *guard) PutAppStateSyncKey(ctx context.Context, id []byte, key store.AppStateSyncKey) error {
@@ -397,7 +402,7 @@ func (g *guard) DeleteSession(ctx context.Context, address string) error {
 	defer g.lock(ctx)()
 	g.versions[address]++
 	g.note(ctx, address)
-	return g.AllSessionSpecificStores.DeleteSession(ctx, address)
+	return g.fail(ctx, g.AllSessionSpecificStores.DeleteSession(ctx, address))
 }
 
 func (g *guard) DeleteAllSessions(ctx context.Context, phone string) error {
@@ -422,14 +427,13 @@ func (g *guard) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 // misled notes a failure outside a send after which whatsmeow would go on with the wrong address. g.mu is held
 // unless ctx is that of a send.
 func (g *guard) misled(ctx context.Context, err error) error {
-	if sendFrom(ctx) != nil {
-		return g.fail(ctx, err)
+	if sendFrom(ctx) == nil {
+		g.broken = err
 	}
-	g.broken = err
-	return err
+	return g.fail(ctx, err)
 }
 
-// lids tells the guard of lookups that fail.
+// lids tells the guard of what fails.
 type lids struct {
 	store.LIDStore
 	g *guard
@@ -444,6 +448,19 @@ func (l *lids) GetLIDForPN(ctx context.Context, pn types.JID) (types.JID, error)
 	return lid, err
 }
 
+func (l *lids) GetPNForLID(ctx context.Context, lid types.JID) (types.JID, error) {
+	pn, err := l.LIDStore.GetPNForLID(ctx, lid)
+	return pn, l.g.fail(ctx, err)
+}
+
+func (l *lids) PutLIDMapping(ctx context.Context, lid, pn types.JID) error {
+	return l.g.kept(ctx, l.LIDStore.PutLIDMapping(ctx, lid, pn))
+}
+
+func (l *lids) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMapping) error {
+	return l.g.kept(ctx, l.LIDStore.PutManyLIDMappings(ctx, mappings))
+}
+
 func (g *guard) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
 	trusted, err := g.AllSessionSpecificStores.IsTrustedIdentity(ctx, address, key)
 	return trusted, g.fail(ctx, err)
@@ -451,4 +468,35 @@ func (g *guard) IsTrustedIdentity(ctx context.Context, address string, key [32]b
 
 func (g *guard) PutIdentity(ctx context.Context, address string, key [32]byte) error {
 	return g.fail(ctx, g.AllSessionSpecificStores.PutIdentity(ctx, address, key))
+}
+
+func (g *guard) DeleteIdentity(ctx context.Context, address string) error {
+	return g.fail(ctx, g.AllSessionSpecificStores.DeleteIdentity(ctx, address))
+}
+
+// GetOutgoingEvent is asked for what a phone wants to be sent again, and asks for once.
+func (g *guard) GetOutgoingEvent(ctx context.Context, chat, altChat types.JID, id types.MessageID) (string, []byte, error) {
+	format, plaintext, err := g.AllSessionSpecificStores.GetOutgoingEvent(ctx, chat, altChat, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil, err
+	}
+	return format, plaintext, g.fail(ctx, err)
+}
+
+// sent notes a failure for a send. Without what was read WhatsApp may refuse the message.
+func (g *guard) sent(ctx context.Context, err error) error {
+	if sendFrom(ctx) == nil {
+		return err
+	}
+	return g.fail(ctx, err)
+}
+
+func (g *guard) GetPrivacyToken(ctx context.Context, user types.JID) (*store.PrivacyToken, error) {
+	token, err := g.AllSessionSpecificStores.GetPrivacyToken(ctx, user)
+	return token, g.sent(ctx, err)
+}
+
+func (g *guard) GetNCTSalt(ctx context.Context) ([]byte, error) {
+	salt, err := g.AllSessionSpecificStores.GetNCTSalt(ctx)
+	return salt, g.sent(ctx, err)
 }

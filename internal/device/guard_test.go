@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -49,7 +50,13 @@ func (s *sessions) PutManySessions(ctx context.Context, all map[string][]byte) e
 
 func (s *sessions) DeleteSession(_ context.Context, address string) error {
 	delete(s.kept, address)
-	return nil
+	return s.broken
+}
+
+func (s *sessions) DeleteIdentity(context.Context, string) error { return s.broken }
+
+func (s *sessions) GetOutgoingEvent(context.Context, types.JID, types.JID, types.MessageID) (string, []byte, error) {
+	return "", nil, s.broken
 }
 
 func (s *sessions) GetBufferedEvent(context.Context, [32]byte) (*store.BufferedEvent, error) {
@@ -231,6 +238,40 @@ func TestStoreFailureDuringADecryptionIsAnOutage(t *testing.T) {
 	below.broken = fmt.Errorf("read identity: %w", sqlstore.ErrInvalidLength)
 	if err := d.EventBuffer.DoDecryptionTxn(t.Context(), trust); errors.Is(err, context.Canceled) || below.outages != 1 {
 		t.Errorf("a broken value: %v, told %d times", err, below.outages)
+	}
+}
+
+// Of a phone that is new a store forgets the keys that the old one had, in the decryption of its first message.
+func TestForgettingAnOldPhoneMayFail(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(ctx context.Context, d *store.Device) error{
+		"identity": func(ctx context.Context, d *store.Device) error { return d.Identities.DeleteIdentity(ctx, alice) },
+		"session":  func(ctx context.Context, d *store.Device) error { return d.Sessions.DeleteSession(ctx, alice) },
+	} {
+		d, below := newDevice(t)
+		below.broken = errors.New("database gone")
+		err := d.EventBuffer.DoDecryptionTxn(t.Context(), func(ctx context.Context) error { return call(ctx, d) })
+		if !errors.Is(err, context.Canceled) || below.outages != 1 {
+			t.Errorf("%s: %v, told %d times", name, err, below.outages)
+		}
+	}
+}
+
+// What a phone asks for again it asks for once: a store that fails leaves that unacknowledged, too. What is not there is no failure.
+func TestFailureToReadASentMessageIsAnOutage(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	read := func() error {
+		_, _, err := d.EventBuffer.GetOutgoingEvent(t.Context(), types.EmptyJID, types.EmptyJID, "id")
+		return err
+	}
+	below.broken = sql.ErrNoRows
+	if err := read(); errors.Is(err, context.Canceled) || !errors.Is(err, sql.ErrNoRows) || below.outages != 0 {
+		t.Errorf("a message that is not there: %v, told %d times", err, below.outages)
+	}
+	below.broken = errors.New("database gone")
+	if err := read(); !errors.Is(err, context.Canceled) || below.outages != 1 {
+		t.Errorf("a failing store: %v, told %d times", err, below.outages)
 	}
 }
 

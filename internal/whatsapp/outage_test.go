@@ -13,6 +13,8 @@ import (
 	"go.mau.fi/whatsmeow/util/keys"
 
 	"wabot/internal/chat"
+	"wabot/internal/mongostore"
+	"wabot/internal/mongotest"
 	"wabot/internal/whatsapp"
 	"wabot/internal/whatsapptest"
 )
@@ -21,6 +23,7 @@ import (
 type faults struct {
 	mu    sync.Mutex
 	armed string
+	only  any // key of a value of the contexts in which it fails, nil for all
 	fired chan string
 }
 
@@ -31,10 +34,10 @@ func (f *faults) arm(method string) {
 }
 
 // hit fails if method is to fail.
-func (f *faults) hit(method string) error {
+func (f *faults) hit(ctx context.Context, method string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.armed != method {
+	if f.armed != method || f.only != nil && ctx.Value(f.only) == nil {
 		return nil
 	}
 	f.armed = ""
@@ -81,8 +84,22 @@ type faultyLIDs struct {
 	f *faults
 }
 
+func (l faultyLIDs) GetPNForLID(ctx context.Context, lid types.JID) (types.JID, error) {
+	if err := l.f.hit(ctx, "GetPNForLID"); err != nil {
+		return types.JID{}, err
+	}
+	return l.LIDStore.GetPNForLID(ctx, lid)
+}
+
+func (l faultyLIDs) PutLIDMapping(ctx context.Context, lid, pn types.JID) error {
+	if err := l.f.hit(ctx, "PutLIDMapping"); err != nil {
+		return err
+	}
+	return l.LIDStore.PutLIDMapping(ctx, lid, pn)
+}
+
 func (l faultyLIDs) GetLIDForPN(ctx context.Context, pn types.JID) (types.JID, error) {
-	if err := l.f.hit("GetLIDForPN"); err != nil {
+	if err := l.f.hit(ctx, "GetLIDForPN"); err != nil {
 		return types.JID{}, err
 	}
 	return l.LIDStore.GetLIDForPN(ctx, pn)
@@ -94,80 +111,263 @@ type faultyStore struct {
 }
 
 func (s faultyStore) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
-	if err := s.f.hit("GetBufferedEvent"); err != nil {
+	if err := s.f.hit(ctx, "GetBufferedEvent"); err != nil {
 		return nil, err
 	}
 	return s.AllSessionSpecificStores.GetBufferedEvent(ctx, hash)
 }
 
 func (s faultyStore) PutBufferedEvent(ctx context.Context, hash [32]byte, plain []byte, at time.Time) error {
-	if err := s.f.hit("PutBufferedEvent"); err != nil {
+	if err := s.f.hit(ctx, "PutBufferedEvent"); err != nil {
 		return err
 	}
 	return s.AllSessionSpecificStores.PutBufferedEvent(ctx, hash, plain, at)
 }
 
 func (s faultyStore) DoDecryptionTxn(ctx context.Context, fn func(context.Context) error) error {
-	if err := s.f.hit("DoDecryptionTxn"); err != nil {
+	if err := s.f.hit(ctx, "DoDecryptionTxn"); err != nil {
 		return err
 	}
 	return s.AllSessionSpecificStores.DoDecryptionTxn(ctx, fn)
 }
 
 func (s faultyStore) GetSession(ctx context.Context, address string) ([]byte, error) {
-	if err := s.f.hit("GetSession"); err != nil {
+	if err := s.f.hit(ctx, "GetSession"); err != nil {
 		return nil, err
 	}
 	return s.AllSessionSpecificStores.GetSession(ctx, address)
 }
 
 func (s faultyStore) PutSession(ctx context.Context, address string, session []byte) error {
-	if err := s.f.hit("PutSession"); err != nil {
+	if err := s.f.hit(ctx, "PutSession"); err != nil {
 		return err
 	}
 	return s.AllSessionSpecificStores.PutSession(ctx, address, session)
 }
 
 func (s faultyStore) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
-	if err := s.f.hit("IsTrustedIdentity"); err != nil {
+	if err := s.f.hit(ctx, "IsTrustedIdentity"); err != nil {
 		return false, err
 	}
 	return s.AllSessionSpecificStores.IsTrustedIdentity(ctx, address, key)
 }
 
 func (s faultyStore) PutIdentity(ctx context.Context, address string, key [32]byte) error {
-	if err := s.f.hit("PutIdentity"); err != nil {
+	if err := s.f.hit(ctx, "PutIdentity"); err != nil {
 		return err
 	}
 	return s.AllSessionSpecificStores.PutIdentity(ctx, address, key)
 }
 
 func (s faultyStore) GetPreKey(ctx context.Context, id uint32) (*keys.PreKey, error) {
-	if err := s.f.hit("GetPreKey"); err != nil {
+	if err := s.f.hit(ctx, "GetPreKey"); err != nil {
 		return nil, err
 	}
 	return s.AllSessionSpecificStores.GetPreKey(ctx, id)
 }
 
 func (s faultyStore) RemovePreKey(ctx context.Context, id uint32) error {
-	if err := s.f.hit("RemovePreKey"); err != nil {
+	if err := s.f.hit(ctx, "RemovePreKey"); err != nil {
 		return err
 	}
 	return s.AllSessionSpecificStores.RemovePreKey(ctx, id)
 }
 
 func (s faultyStore) GetSenderKey(ctx context.Context, group, user string) ([]byte, error) {
-	if err := s.f.hit("GetSenderKey"); err != nil {
+	if err := s.f.hit(ctx, "GetSenderKey"); err != nil {
 		return nil, err
 	}
 	return s.AllSessionSpecificStores.GetSenderKey(ctx, group, user)
 }
 
 func (s faultyStore) PutSenderKey(ctx context.Context, group, user string, key []byte) error {
-	if err := s.f.hit("PutSenderKey"); err != nil {
+	if err := s.f.hit(ctx, "PutSenderKey"); err != nil {
 		return err
 	}
 	return s.AllSessionSpecificStores.PutSenderKey(ctx, group, user, key)
+}
+
+func (s faultyStore) PutMessageSecret(ctx context.Context, chat, sender types.JID, id types.MessageID, secret []byte) error {
+	if err := s.f.hit(ctx, "PutMessageSecret"); err != nil {
+		return err
+	}
+	return s.AllSessionSpecificStores.PutMessageSecret(ctx, chat, sender, id, secret)
+}
+
+func (s faultyStore) DeleteSession(ctx context.Context, address string) error {
+	if err := s.f.hit(ctx, "DeleteSession"); err != nil {
+		return err
+	}
+	return s.AllSessionSpecificStores.DeleteSession(ctx, address)
+}
+
+func (s faultyStore) DeleteIdentity(ctx context.Context, address string) error {
+	if err := s.f.hit(ctx, "DeleteIdentity"); err != nil {
+		return err
+	}
+	return s.AllSessionSpecificStores.DeleteIdentity(ctx, address)
+}
+
+func (s faultyStore) GetPrivacyToken(ctx context.Context, user types.JID) (*store.PrivacyToken, error) {
+	if err := s.f.hit(ctx, "GetPrivacyToken"); err != nil {
+		return nil, err
+	}
+	return s.AllSessionSpecificStores.GetPrivacyToken(ctx, user)
+}
+
+func (s faultyStore) GetNCTSalt(ctx context.Context) ([]byte, error) {
+	if err := s.f.hit(ctx, "GetNCTSalt"); err != nil {
+		return nil, err
+	}
+	return s.AllSessionSpecificStores.GetNCTSalt(ctx)
+}
+
+func (s faultyStore) GetManySessions(ctx context.Context, addresses []string) (map[string][]byte, error) {
+	if err := s.f.hit(ctx, "GetManySessions"); err != nil {
+		return nil, err
+	}
+	return s.AllSessionSpecificStores.GetManySessions(ctx, addresses)
+}
+
+func (s faultyStore) PutManySessions(ctx context.Context, all map[string][]byte) error {
+	if err := s.f.hit(ctx, "PutManySessions"); err != nil {
+		return err
+	}
+	return s.AllSessionSpecificStores.PutManySessions(ctx, all)
+}
+
+func (s faultyStore) AddOutgoingEvent(ctx context.Context, chat types.JID, id types.MessageID, format string, plain []byte) error {
+	if err := s.f.hit(ctx, "AddOutgoingEvent"); err != nil {
+		return err
+	}
+	return s.AllSessionSpecificStores.AddOutgoingEvent(ctx, chat, id, format, plain)
+}
+
+// onBoth runs a test on the file store and on MongoDB. What change does, with more, makes a client use it.
+func onBoth(t *testing.T, test func(t *testing.T, change func(*whatsapp.Options))) {
+	t.Run("files", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(*whatsapp.Options) {})
+	})
+	t.Run("mongo", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("on MongoDB only without -short")
+		}
+		t.Parallel()
+		s, err := mongostore.Open(t.Context(), mongostore.Options{URL: mongotest.New(t), Timeout: 20 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close(context.Background()) })
+		test(t, func(o *whatsapp.Options) { o.Devices, o.Notes = s.Devices(), s })
+	})
+}
+
+// What a message brings with it is stored before the message is acknowledged: its secret, without which what is said of it
+// later cannot be read, and which phone number its sender's hidden address belongs to.
+func TestWhatAMessageBringsIsKept(t *testing.T) {
+	t.Parallel()
+	for method, kept := range map[string]func(ctx context.Context, d *store.Device, alice *whatsapptest.Phone, id types.MessageID) (bool, error){
+		"PutMessageSecret": func(ctx context.Context, d *store.Device, alice *whatsapptest.Phone, id types.MessageID) (bool, error) {
+			secret, _, err := d.MsgSecrets.GetMessageSecret(ctx, alice.LID(), alice.LID(), id)
+			return len(secret) == 32, err
+		},
+		"PutLIDMapping": func(ctx context.Context, d *store.Device, alice *whatsapptest.Phone, _ types.MessageID) (bool, error) {
+			pn, err := d.LIDs.GetPNForLID(ctx, alice.LID())
+			return pn.User == alice.JID().User, err
+		},
+	} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, change func(*whatsapp.Options)) {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				s := whatsapptest.New(t)
+				owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+				f := &faults{fired: make(chan string, 1)}
+				got := make(chan string, 10)
+				var below *store.Device
+				newClientWith(t, s, owner, func(o *whatsapp.Options) {
+					change(o)
+					o.Devices = devicesAround{o.Devices, func(d *store.Device) {
+						inner := *d
+						below = &inner
+						d.SetAllStores(faultyStore{d.Sessions.(store.AllSessionSpecificStores), f})
+						d.LIDs = faultyLIDs{d.LIDs, f}
+					}}
+				}, func(_ *whatsapp.Client, m chat.Message) error {
+					got <- m.Text
+					return nil
+				})
+				f.arm(method)
+				id, err := alice.Say(ctx, owner.LID(), "hi")
+				if err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case <-got:
+				case <-ctx.Done():
+					t.Fatal("the message never came")
+				}
+				select {
+				case <-f.fired:
+				default:
+					t.Fatalf("%s was never called, so nothing was tested", method)
+				}
+				if ok, err := kept(ctx, below, alice, id); err != nil || !ok {
+					t.Errorf("acknowledged, but not stored (%v)", err)
+				}
+			})
+		})
+	}
+}
+
+// A send during which the store fails counts as not sent, whichever of its calls it is, and again with the same ID is one message.
+func TestStoreFailureDuringASend(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{
+		"GetPNForLID", "AddOutgoingEvent", "PutMessageSecret", "GetManySessions", "IsTrustedIdentity", "PutManySessions", "GetPrivacyToken", "GetNCTSalt",
+	} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, change func(*whatsapp.Options)) {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				s := whatsapptest.New(t)
+				owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+				type sending struct{}
+				f := &faults{only: sending{}, fired: make(chan string, 1)}
+				got := make(chan string, 10)
+				c := newClientWith(t, s, owner, func(o *whatsapp.Options) {
+					change(o)
+					o.Devices = faulty(o.Devices, f)
+				}, func(_ *whatsapp.Client, m chat.Message) error {
+					got <- m.Text
+					return nil
+				})
+				if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+					t.Fatal(err)
+				}
+				<-got
+				part := chat.Part{ID: c.NewID(), Text: "answer"}
+				f.arm(method)
+				if err := c.Send(context.WithValue(ctx, sending{}, true), alice.LID().String(), part, nil); err == nil {
+					t.Error("the send is said to have succeeded")
+				}
+				select {
+				case <-f.fired:
+				default:
+					t.Fatalf("%s was never called, so nothing was tested", method)
+				}
+				if err := c.Send(ctx, alice.LID().String(), part, nil); err != nil {
+					t.Error(err)
+				}
+				if _, err := alice.Hear(ctx, owner.LID(), "answer"); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 // A store that fails while a message is decrypted leaves the message with WhatsApp's server, and it comes

@@ -57,10 +57,12 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 	for try := 1; ; try++ {
 		sendCtx := device.Send(ctx)
 		_, err := wm.SendMessage(sendCtx, to, build(), whatsmeow.SendRequestExtra{ID: id})
-		if err == nil {
-			if err = device.SendErr(sendCtx); err != nil && !errors.Is(err, device.ErrConflict) {
+		// What fails in the store may have cost a device its copy, and the message what WhatsApp lets it pass by.
+		if failed := device.SendErr(sendCtx); failed != nil {
+			if err == nil && !errors.Is(failed, device.ErrConflict) {
 				c.count(LeftOut)
 			}
+			err = failed
 		}
 		if !errors.Is(err, device.ErrConflict) || try == conflicts {
 			return err
