@@ -224,6 +224,15 @@ func settings(p Process) (config.Config, []string, error) {
 	return config.Config{}, nil, &configError{err}
 }
 
+// storeSettings reads the settings of the store, for the commands that need no others.
+func storeSettings(p Process) (config.Config, error) {
+	cfg, err := config.LoadStore(p.Getenv, p.Dotenv)
+	if err != nil {
+		return config.Config{}, &configError{err}
+	}
+	return cfg, nil
+}
+
 // drive answers messages while this process leads. It calls begun once the link to WhatsApp is seen to do something.
 func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, begun func(), log *slog.Logger) error {
 	models := newCatalog(cfg, log)

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,5 +34,32 @@ func TestStopWhileStarting(t *testing.T) {
 	})
 	if err != nil || !strings.Contains(stderr.String(), "stopped as asked") {
 		t.Errorf("got %v\n%s%s", err, &stdout, &stderr)
+	}
+}
+
+// What looks at the store or unlinks the device works without a model, its key or anything else that only answers need.
+func TestCommandsOnTheStoreNeedNoModel(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, row := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"explain"}, 2, "there is no session here yet"},
+		{[]string{"session", "list"}, 0, ""},
+		{[]string{"session", "verify"}, 0, ""},
+		{[]string{"session", "copy", "--from", "file", "--to", "mongo"}, 2, "MONGO_URL"},
+		{[]string{"explain"}, 0, ""},
+		{[]string{"logout", "--yes"}, 2, "there is nothing to log out"},
+		{[]string{"healthcheck"}, 1, "HTTP_ADDR is off"},
+	} {
+		var out bytes.Buffer
+		err := Run(t.Context(), Process{Args: row.args, Stdout: &out, Stderr: io.Discard, Getenv: func(name string) string {
+			return map[string]string{"SESSION_DIR": filepath.Join(dir, "session"), "HTTP_ADDR": "off", "HISTORY": "many", "MODELS_FILE": filepath.Join(dir, "none.yaml")}[name]
+		}})
+		if code := ExitCode(err); code != row.code || err != nil && !strings.Contains(err.Error(), row.says) {
+			t.Errorf("wabot %s: %v (exit code %d)\n%s", strings.Join(row.args, " "), err, code, out.String())
+		}
 	}
 }

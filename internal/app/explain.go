@@ -75,7 +75,7 @@ func explain(ctx context.Context, p Process, args []string) (err error) {
 	case *last < 1 || *last > mostLast:
 		return explainError("--last %d: write a number from 1 to %d", *last, mostLast)
 	}
-	cfg, _, err := settings(p)
+	cfg, err := storeSettings(p)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func TestExplainRefuses(t *testing.T) {
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
 		err := Run(context.Background(), Process{Args: append([]string{explainName}, args...), Stdout: &out, Stderr: io.Discard, Getenv: func(name string) string {
-			return map[string]string{"SESSION_DIR": dir, "OPENAI_API_KEY": "x"}[name]
+			return map[string]string{"SESSION_DIR": dir}[name]
 		}})
 		return out.String(), err
 	}

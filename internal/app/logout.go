@@ -28,7 +28,7 @@ func logout(ctx context.Context, p Process, args []string) (err error) {
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	cfg, _, err := settings(p)
+	cfg, err := storeSettings(p)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func session(ctx context.Context, p Process, args []string) error {
 	case run == nil:
 		return &configError{fmt.Errorf("session %s: there is no such command; wabot session help lists them", sub)}
 	}
-	cfg, _, err := settings(p)
+	cfg, err := storeSettings(p)
 	if err != nil {
 		return err
 	}

@@ -6,10 +6,10 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -233,22 +233,38 @@ func LoadPage(getenv func(string) string, path string) (HTTP, Log, error) {
 	if err != nil {
 		return HTTP{}, Log{}, err
 	}
-	env := layered(getenv, file)
-	var c Config
-	var problems []error
-	for o := range all() {
-		if !slices.Contains([]string{"HTTP_ADDR", "LOG_LEVEL", "LOG_FORMAT", "DEBUG"}, o.name) {
-			continue
+	c, problems := readOptions(layered(getenv, file), func(yield func(option) bool) {
+		for o := range all() {
+			if slices.Contains([]string{"HTTP_ADDR", "LOG_LEVEL", "LOG_FORMAT", "DEBUG"}, o.name) && !yield(o) {
+				return
+			}
 		}
-		_, value, err := o.lookup(env)
-		if err == nil {
-			err = o.read(&c, cmp.Or(value, o.def))
-		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", o.name, err))
+	})
+	return c.HTTP, c.Log, errors.Join(problems...)
+}
+
+// LoadStore reads, as Load does, what commands on the store need: Store, Backup, Log and WhatsApp.NoiseRootKey. Models, their
+// keys and whatever else the bot needs are not their concern.
+func LoadStore(getenv func(string) string, path string) (Config, error) {
+	file, err := readFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	c, problems := readOptions(layered(getenv, file), onStore)
+	if len(problems) == 0 {
+		return c, nil
+	}
+	// A name that is misspelt may be why another is not set. Names that are like no other may be the keys of models.
+	var names []string
+	for o := range onStore {
+		names = append(names, o.sources()...)
+	}
+	for name := range maps.Keys(file) {
+		if near := nearest(name, names); near != "" && near != name {
+			problems = append(problems, fmt.Errorf("%s: %s is not a setting of wabot and does nothing; did you mean %s?", path, name, near))
 		}
 	}
-	return c.HTTP, c.Log, errors.Join(problems...)
+	return Config{}, errors.Join(problems...)
 }
 
 // readFile reads the .env file at path, which may be missing.
@@ -309,10 +325,21 @@ func Read(getenv func(string) string) (Config, error) {
 
 // readAll is Read, and names the variables that models of MODELS_FILE have their keys in.
 func readAll(getenv func(string) string) (Config, []string, error) {
+	c, problems := readOptions(getenv, all())
+	keys, wrong := c.assemble(getenv, len(problems) == 0)
+	if problems = append(problems, wrong...); len(problems) > 0 {
+		return Config{}, keys, errors.Join(problems...)
+	}
+	c.Media.Transcribe, c.Media.Speech = c.speech(c.Media.Transcribe), c.speech(c.Media.Speech)
+	return c, keys, nil
+}
+
+// readOptions reads some of the options.
+func readOptions(getenv func(string) string, some iter.Seq[option]) (Config, []error) {
 	c := Config{Spend: Spend{Zone: time.Local}}
 	var problems []error
 	var unset []option
-	for o := range all() {
+	for o := range some {
 		name, value, err := o.lookup(getenv)
 		switch {
 		case err != nil:
@@ -337,12 +364,7 @@ func readAll(getenv func(string) string) (Config, []string, error) {
 			problems = append(problems, fmt.Errorf("%s: not set; %s", o.name, why))
 		}
 	}
-	keys, wrong := c.assemble(getenv, len(problems) == 0)
-	if problems = append(problems, wrong...); len(problems) > 0 {
-		return Config{}, keys, errors.Join(problems...)
-	}
-	c.Media.Transcribe, c.Media.Speech = c.speech(c.Media.Transcribe), c.speech(c.Media.Speech)
-	return c, keys, nil
+	return c, problems
 }
 
 // lookup finds the option's value and the name it is set under.

@@ -455,6 +455,31 @@ func TestLoadPage(t *testing.T) {
 	}
 }
 
+// Commands on the store get its settings as the bot does, and need no others.
+func TestLoadStore(t *testing.T) {
+	t.Parallel()
+	set := []string{
+		"MONGO_ENABLED=True", "MONGO_URL=mongodb://wabot@db", "MONGO_PASSWORD=p4ss", "MONGO_WAIT=7s", "SESSION_KEY=" + strings.Repeat("ab", 32), "SESSION_KEY_OLD=" + strings.Repeat("cd", 32),
+		"SESSION_DIR=/x", "RETENTION=20d", "BACKUP_PASSPHRASE=correct horse battery", "LOG_LEVEL=warn", "LOG_FORMAT=json", "WHATSAPP_NOISE_ROOT_KEY=" + strings.Repeat("ef", 32),
+	}
+	path := filepath.Join(t.TempDir(), ".env")
+	all, _, err := Load(with(set...).get, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := LoadStore(with(append(set, "OPENAI_API_KEY=", "HISTORY=many", "MODELS_FILE=/not/there", "HTTP_ADDR=0.0.0.0:80")...).get, path)
+	if err != nil || !reflect.DeepEqual(store.Store, all.Store) || store.Backup.Reveal() != all.Backup.Reveal() || store.Log != all.Log || !slices.Equal(store.WhatsApp.NoiseRootKey, all.WhatsApp.NoiseRootKey) {
+		t.Errorf("got %+v, %v", store, err)
+	}
+	if c, err := LoadStore(empty, path); err != nil || c.Store.SessionDir != "./session" {
+		t.Errorf("with nothing set: %+v, %v", c.Store, err)
+	}
+	_, err = LoadStore(empty, write(t, ".env", "MONGO_ENABLED=True\nMONGO_ULR=mongodb://x\nOPENROUTER_API_KEY=x\n"))
+	if err == nil || !strings.Contains(err.Error(), "MONGO_URL: not set") || !strings.Contains(err.Error(), "did you mean MONGO_URL?") || strings.Contains(err.Error(), "OPENROUTER") {
+		t.Error(err)
+	}
+}
+
 // Recordings are written down where there is a key for it, or where the operator says so.
 func TestTranscribe(t *testing.T) {
 	t.Parallel()

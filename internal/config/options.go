@@ -57,6 +57,25 @@ type section struct {
 	options []option
 }
 
+// The titles of the sections that commands on the store need.
+const (
+	storeTitle  = "Where the bot keeps its state"
+	backupTitle = "Backups"
+	logTitle    = "Logs"
+)
+
+// onStore are the options that commands on the store need.
+func onStore(yield func(option) bool) {
+	for _, s := range sections {
+		for _, o := range s.options {
+			needed := s.title == storeTitle || s.title == backupTitle || s.title == logTitle || o.name == "WHATSAPP_NOISE_ROOT_KEY"
+			if needed && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
 func all() iter.Seq[option] {
 	return func(yield func(option) bool) {
 		for _, s := range sections {
@@ -477,7 +496,7 @@ var sections = []section{
 			read:  key32(func(c *Config) *[]byte { return &c.WhatsApp.NoiseRootKey }),
 		},
 	}},
-	{"Where the bot keeps its state", []option{
+	{storeTitle, []option{
 		{
 			name: "MONGO_ENABLED", def: "False",
 			means: "True keeps everything in MongoDB, False in files under SESSION_DIR.",
@@ -536,7 +555,7 @@ var sections = []section{
 			read:  days(func(c *Config) *time.Duration { return &c.Store.Retention }),
 		},
 	}},
-	{"Backups", []option{
+	{backupTitle, []option{
 		{
 			name: "BACKUP_PASSPHRASE", secret: true, example: "four-or-five-words-of-your-own",
 			means: "For \"wabot session export\" and \"import\" where no terminal is there to ask for it: what encrypts the file. At least 12 characters. Keep it elsewhere than the file.",
@@ -572,7 +591,7 @@ var sections = []section{
 			read:  func(*Config, string) error { return nil },
 		},
 	}},
-	{"Logs", []option{
+	{logTitle, []option{
 		{
 			name: "LOG_LEVEL", def: "info",
 			means: "How much is logged: debug, info, warn or error. Texts, keys and phone numbers are never logged.",
