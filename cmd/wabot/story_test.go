@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -428,6 +429,7 @@ var faults = map[string]llmtest.Kind{
 
 // model ACT ...: what the model API does from now on.
 //
+//	thinks | goes-on: answers nothing until then, and echoes
 //	answers TEXT | echoes | down | up | asked N: has had N requests in all
 //	was-asked NAME: in the last request, by the model's name | breaks NAME: every request for that model fails | hangs-only NAME
 //	was-told TEXT | was-not-told TEXT: in the last request, history included
@@ -442,6 +444,19 @@ func model(ctx context.Context, w *world, args []string) error {
 		if act == "answers" {
 			w.answer = func(llmtest.Request) string { return args[0] }
 		}
+		return nil
+	case "thinks":
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		thought := make(chan struct{})
+		w.goOn = sync.OnceFunc(func() { close(thought) })
+		w.answer = func(r llmtest.Request) string {
+			<-thought
+			return llmtest.Echo(r)
+		}
+		return nil
+	case "goes-on":
+		w.goOn()
 		return nil
 	case "down":
 		w.model.Down()

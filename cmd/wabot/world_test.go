@@ -46,6 +46,7 @@ type world struct {
 
 	mu     sync.Mutex
 	answer func(llmtest.Request) string
+	goOn   func() // ends the thinking of the model
 
 	bot  *process   // the one started last
 	bots []*process // all of them
@@ -191,6 +192,9 @@ func (w *world) close() {
 	for _, b := range w.bots {
 		b.cmd.Process.Kill()
 		<-b.exited
+	}
+	if w.goOn != nil {
+		w.goOn()
 	}
 	w.model.Close()
 	w.whatsapp.Close()
