@@ -187,14 +187,22 @@ func (b *Bot) billed(ctx context.Context) (_ context.Context, bill *budget.Bill,
 	}
 	ctx, bill = b.Ledger.Open(ctx)
 	return ctx, bill, func(err error) {
-		if err == nil {
-			return
+		if err != nil {
+			b.keep(ctx, bill)
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err := b.Ledger.Keep(ctx, bill.Charges()...); err != nil {
-			b.Log.Warn("what a failed try has cost could not be stored; trying again with the next", "err", err)
-		}
+	}
+}
+
+// keep stores what calls have cost that go with no reply.
+func (b *Bot) keep(ctx context.Context, bill *budget.Bill) {
+	all := bill.Charges()
+	if len(all) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := b.Ledger.Keep(ctx, all...); err != nil {
+		b.Log.Warn("what calls of models have cost could not be stored; trying again with the next", "err", err)
 	}
 }
 

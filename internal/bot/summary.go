@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"wabot/internal/budget"
 	"wabot/internal/chat"
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
@@ -40,11 +41,13 @@ type remembered struct {
 	forgotten int
 }
 
-// toSummarise is a chat whose history may have to be summarised, by the named model.
+// toSummarise is a chat whose history may have to be summarised, by the named model. payer is the message whose author and chat
+// that is counted for.
 type toSummarise struct {
 	chat, alt string // its addresses
 	model     string
 	group     bool
+	payer     chat.Message
 }
 
 // Run makes summaries until ctx ends.
@@ -156,7 +159,7 @@ func (b *Bot) past(ctx context.Context, t *chat.Turn, set settings, model string
 	r := b.recall(t.Chat, func(r *remembered) { r.turns-- })
 	if r.turns < 0 {
 		select {
-		case b.due <- toSummarise{t.Chat, last.ChatAlt, model, last.Group}:
+		case b.due <- toSummarise{t.Chat, last.ChatAlt, model, last.Group, last}:
 			b.recall(t.Chat, func(r *remembered) { r.turns = max(1, b.History/summaryShare/2) })
 		default: // at the next turn
 		}
@@ -166,6 +169,9 @@ func (b *Bot) past(ctx context.Context, t *chat.Turn, set settings, model string
 
 // summarise makes the summary of a chat anew where enough has fallen out of its history.
 func (b *Bot) summarise(ctx context.Context, s toSummarise) error {
+	if b.Ledger != nil && b.Ledger.Over(s.payer) != nil {
+		return nil // after a later turn
+	}
 	before := b.recall(s.chat, func(*remembered) {})
 	old, err := b.summary(ctx, s.chat, s.alt)
 	if err != nil {
@@ -217,9 +223,12 @@ func (b *Bot) summarise(ctx context.Context, s toSummarise) error {
 		}
 		said = append(said, who+m.Text)
 	}
-	c, err := b.Model.Complete(ctx, llm.Prompt{Model: s.model, Messages: []llm.Message{
+	billed, bill, _ := b.billed(ctx)
+	budget.Pays(billed, s.payer)
+	c, err := b.Model.Complete(billed, llm.Prompt{Model: s.model, Messages: []llm.Message{
 		{Role: llm.System, Text: summaryOrder}, {Role: llm.User, Text: strings.Join(said, "\n\n")},
 	}})
+	b.keep(ctx, bill)
 	if err != nil {
 		return err
 	}

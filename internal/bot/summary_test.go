@@ -11,6 +11,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/inbox"
 	"wabot/internal/llm"
+	"wabot/internal/storetest"
 )
 
 // longChat is a world whose chat has so many turns, a minute each.
@@ -45,7 +46,7 @@ func TestSummary(t *testing.T) {
 	t.Parallel()
 	w, b := longChat(t, 8)
 	w.answer.Text = "Alice asked things."
-	if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err != nil {
+	if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err != nil {
 		t.Fatal(err)
 	}
 	for text, told := range map[string]bool{"the person: question 0": true, "the assistant: answer 0": true, "question 3": true, "question 5": false} {
@@ -79,8 +80,28 @@ func TestSummary(t *testing.T) {
 	}
 	// Not again without more to tell.
 	w.did = nil
-	if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err != nil || slices.Contains(w.did, "complete") {
+	if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err != nil || slices.Contains(w.did, "complete") {
 		t.Error(w.did, err)
+	}
+}
+
+// A summary is counted for whom it is made, and none is made for those whose budget is used up.
+func TestSummaryIsCharged(t *testing.T) {
+	t.Parallel()
+	w, b := longChat(t, 8)
+	limited(t, b, &storetest.Memory{}, 1000)
+	s := toSummarise{chat: aliceLID, model: "openai", payer: from("!ai hi")}
+	if err := b.summarise(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if n := spent(b, s.payer); n == 0 || n >= 1000 {
+		t.Errorf("spent %d tokens", n)
+	}
+	b.Ledger.Note(chat.Charge{ID: "x", Kind: chat.ForText, Time: time.Now(), Person: aliceLID, Prompt: 2000})
+	w.did, w.summaries = nil, nil
+	b.recall(aliceLID, func(r *remembered) { *r = remembered{} })
+	if err := b.summarise(t.Context(), s); err != nil || slices.Contains(w.did, "complete") {
+		t.Errorf("did %q (%v)", w.did, err)
 	}
 }
 
@@ -89,7 +110,7 @@ func TestSummaryFails(t *testing.T) {
 	t.Parallel()
 	w, b := longChat(t, 8)
 	w.fail["complete"] = &llm.Error{Kind: llm.Unavailable, Err: errors.New("down")}
-	if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err == nil || len(w.summaries) > 0 {
+	if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err == nil || len(w.summaries) > 0 {
 		t.Errorf("%v, %v", err, w.summaries)
 	}
 	w, b = longChat(t, 5)
@@ -119,7 +140,7 @@ func TestRevokedIsInNoSummary(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err != nil || w.summaries[aliceLID].Text != "" {
+	if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err != nil || w.summaries[aliceLID].Text != "" {
 		t.Errorf("%v, %+v", err, w.summaries)
 	}
 }
@@ -134,7 +155,7 @@ func TestResetForgetsTheSummary(t *testing.T) {
 	if w.summaries[aliceLID].Text != "" {
 		t.Error("the summary is still there")
 	}
-	if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err != nil || w.summaries[aliceLID].Text != "" {
+	if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err != nil || w.summaries[aliceLID].Text != "" {
 		t.Errorf("%v, %+v", err, w.summaries)
 	}
 }
@@ -169,7 +190,7 @@ func TestSummaryWithinASecond(t *testing.T) {
 	w.answer.Text = "Alice asked things."
 	w.history = all[:8]
 	for range 2 {
-		if err := b.summarise(t.Context(), toSummarise{aliceLID, "", "openai", false}); err != nil {
+		if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err != nil {
 			t.Fatal(err)
 		}
 		w.history = all

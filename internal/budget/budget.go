@@ -149,8 +149,10 @@ type Ledger struct {
 	mu     sync.Mutex
 	loaded bool
 	known  map[string]bool // the IDs of charges, those of notices too, of the running month
-	sums   map[string]*sum // by scope and whose
-	month  time.Time       // the beginning of the month that known is of
+	// other are the names of sums that are of one person or chat under two addresses, each by the other.
+	other map[string]string
+	sums  map[string]*sum // by scope and whose
+	month time.Time       // the beginning of the month that known is of
 	// unsaved are charges that could not be stored yet.
 	unsaved []chat.Charge
 }
@@ -168,7 +170,7 @@ func New(o Options) *Ledger {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Ledger{Options: o, due: make(chan struct{}, 1), known: map[string]bool{}, sums: map[string]*sum{}}
+	return &Ledger{Options: o, due: make(chan struct{}, 1), known: map[string]bool{}, other: map[string]string{}, sums: map[string]*sum{}}
 }
 
 // begins is when the day or the month of t began, and when the next begins.
@@ -204,7 +206,7 @@ func (l *Ledger) Load(ctx context.Context) error {
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loaded, l.known, l.sums, l.unsaved = false, map[string]bool{}, map[string]*sum{}, nil
+	l.loaded, l.known, l.other, l.sums, l.unsaved = false, map[string]bool{}, map[string]string{}, map[string]*sum{}, nil
 }
 
 // Rouse has Due sent to.
@@ -232,6 +234,7 @@ func (l *Ledger) count(c chat.Charge) {
 	if begin, _ := l.begins(Month, c.Time); begin.After(l.month) {
 		l.month = begin
 		clear(l.known)
+		clear(l.other)
 		clear(l.sums)
 	}
 	l.known[c.ID] = true
@@ -315,6 +318,15 @@ func (l *Ledger) Next(p Period) time.Time {
 	return next
 }
 
+// meets takes note of the two addresses of a message's author and chat.
+func (l *Ledger) meets(m chat.Message) {
+	for _, s := range []Scope{Person, Chat} {
+		if names := whose(s, m); !m.Own && len(names) == 2 && names[0] != names[1] {
+			l.other[names[0]], l.other[names[1]] = names[1], names[0]
+		}
+	}
+}
+
 // Spent is what was spent in the running day or month: by the author of m, in its chat, or by the bot.
 func (l *Ledger) Spent(b Budget, m chat.Message) Spent {
 	l.mu.Lock()
@@ -348,6 +360,7 @@ func (e Exhausted) Why() string { return e.Setting() + " is used up" }
 func (l *Ledger) Over(m chat.Message) *Exhausted {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.meets(m)
 	for _, b := range Budgets {
 		if m.Own && b.Scope != Bot {
 			continue
@@ -451,10 +464,20 @@ func (l *Ledger) Warnings() (due []Warning) {
 		begin, next := l.begins(b.Period, l.Now())
 		for name := range l.sums {
 			whose, ok := strings.CutPrefix(name, string(b.Scope)+"/")
-			if !ok {
-				continue
+			if !ok || whose == "" && b.Scope != Bot {
+				continue // what is nobody's is the bot's alone
 			}
-			spent := l.spent(b.Period, name)
+			names := []string{name}
+			if other := l.other[name]; other != "" {
+				if l.sums[other] != nil && other < name {
+					continue // looked at under that
+				}
+				names = append(names, other)
+				if _, alt, _ := strings.Cut(other, "/"); strings.HasSuffix(alt, "@s.whatsapp.net") {
+					whose = alt // a number tells the owner more
+				}
+			}
+			spent := l.spent(b.Period, names...)
 			percent := 0
 			switch part := spent.Of(limit); {
 			case part >= 1:
@@ -464,14 +487,23 @@ func (l *Ledger) Warnings() (due []Warning) {
 			default:
 				continue
 			}
-			id := fmt.Sprintf("warning/%d/%s/%s/%s", percent, b.Period, begin.Format(time.DateOnly), name)
-			if !l.known[id] {
-				due = append(due, Warning{b, percent, whose, spent, limit, next, chat.Charge{ID: id, Time: l.Now(), Kind: chat.Notice}})
+			given := false
+			for _, name := range names {
+				given = given || l.known[warningID(percent, b.Period, begin, name)]
+			}
+			if !given {
+				notice := chat.Charge{ID: warningID(percent, b.Period, begin, name), Time: l.Now(), Kind: chat.Notice}
+				due = append(due, Warning{b, percent, whose, spent, limit, next, notice})
 			}
 		}
 	}
 	slices.SortFunc(due, func(a, b Warning) int { return cmp.Compare(a.Notice.ID, b.Notice.ID) })
 	return due
+}
+
+// warningID is the ID of the charge that notes a warning.
+func warningID(percent int, p Period, begin time.Time, name string) string {
+	return fmt.Sprintf("warning/%d/%s/%s/%s", percent, p, begin.Format(time.DateOnly), name)
 }
 
 // Money is an amount of money as people write it: to the hundredth, or where it is less as exactly as it needs.

@@ -230,6 +230,51 @@ func TestWarnings(t *testing.T) {
 	want("BUDGET_BOT_MONTH 100 ")
 }
 
+// Two addresses of one person are one in warnings too, as soon as they are known to be, and none is given again for it.
+func TestWarningsOfTwoAddresses(t *testing.T) {
+	t.Parallel()
+	s := &store{all: map[string]chat.Charge{}}
+	now := time.Date(2026, 11, 10, 12, 0, 0, 0, zone)
+	limits := map[Budget]Amount{{Person, Day}: {Tokens: 100}, {Chat, Month}: {Tokens: 1000}}
+	const lid, pn = "1@lid", "49151@s.whatsapp.net"
+	both := chat.Message{Sender: lid, SenderAlt: pn, Chat: lid, ChatAlt: pn}
+	b := newBook(s, now, limits).load(t)
+	b.spend(t, from(pn, pn), 50)
+	b.spend(t, from(lid, lid), 40)
+	if w := b.Warnings(); len(w) != 0 {
+		t.Errorf("warned of %+v before they are known to be one", w)
+	}
+	if b.Over(both) != nil {
+		t.Error("over at 90 of 100")
+	}
+	w := b.Warnings()
+	if len(w) != 1 || w[0].Percent != 80 || w[0].Spent.Tokens != 90 || w[0].Whose != pn {
+		t.Fatalf("warnings %+v", w)
+	}
+	if err := b.Keep(t.Context(), w[0].Notice); err != nil {
+		t.Fatal(err)
+	}
+	b = newBook(s, now, limits).load(t)
+	b.Over(both)
+	if w := b.Warnings(); len(w) != 0 {
+		t.Errorf("warned again: %+v", w)
+	}
+	b.spend(t, from(lid, lid), 10)
+	if w := b.Warnings(); len(w) != 1 || w[0].Percent != 100 {
+		t.Errorf("warnings %+v", w)
+	}
+}
+
+// What is charged to nobody is nobody's budget.
+func TestWarningsOfNobody(t *testing.T) {
+	t.Parallel()
+	b := newBook(&store{all: map[string]chat.Charge{}}, time.Now(), map[Budget]Amount{{Person, Day}: {Tokens: 1}, {Chat, Day}: {Tokens: 1}}).load(t)
+	b.spend(t, chat.Message{}, 10)
+	if w := b.Warnings(); len(w) != 0 {
+		t.Errorf("warned of %+v", w)
+	}
+}
+
 // What could not be stored is stored with the next, once.
 func TestKeepLater(t *testing.T) {
 	t.Parallel()
@@ -264,6 +309,38 @@ func (a answers) Complete(context.Context, llm.Prompt) (llm.Completion, error) {
 
 func (a answers) Image(context.Context, string, string) (llm.Media, string, error) {
 	return llm.Media{}, "painter", a.err
+}
+
+func (a answers) Transcribe(context.Context, llm.Media, string) (string, error) { return "text", a.err }
+
+func (a answers) Speak(context.Context, string, string) (llm.Media, error) { return llm.Media{}, a.err }
+
+func TestMeterOfSound(t *testing.T) {
+	t.Parallel()
+	b := newBook(&store{all: map[string]chat.Charge{}}, time.Now(), nil).load(t)
+	m := Meter{Ledger: b.Ledger, Log: slog.New(slog.DiscardHandler)}
+	ctx, bill := b.Open(t.Context())
+	Pays(ctx, from("a", "g"))
+	sound := llm.Media{Data: make([]byte, 16000)}
+	m.Transcribe(ctx, answers{}, "dear", sound, "", 90*time.Second)
+	m.Transcribe(ctx, answers{}, "dear", sound, "", 0)
+	m.Speak(ctx, answers{}, "dear", "où?", "alloy")
+	down := answers{err: &llm.Error{Kind: llm.Unavailable, Err: errors.New("x")}}
+	m.Transcribe(ctx, down, "dear", sound, "", time.Second)
+	m.Speak(ctx, down, "dear", "où?", "alloy")
+	got := bill.Charges()
+	if len(got) != 3 {
+		t.Fatalf("charges %+v", got)
+	}
+	if c := got[0]; c.Kind != chat.ForSound || c.Seconds != 90 || c.Estimated || c.Cost != 9000 || c.Person != "a" {
+		t.Errorf("a recording: %+v", c)
+	}
+	if c := got[1]; c.Seconds != 2 || !c.Estimated || c.Cost != 200 {
+		t.Errorf("one that does not tell how long it lasts: %+v", c)
+	}
+	if c := got[2]; c.Kind != chat.ForSpeech || c.Characters != 3 || c.Cost != 45 {
+		t.Errorf("a spoken text: %+v", c)
+	}
 }
 
 func TestMeter(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
+	"unicode/utf8"
 
 	"wabot/internal/chat"
 	"wabot/internal/llm"
@@ -104,6 +106,45 @@ func (m Meter) Image(ctx context.Context, of Pictures, model, description string
 		m.Pay(ctx, chat.Charge{Kind: chat.ForImage, Model: by, Images: 1})
 	}
 	return picture, by, err
+}
+
+// Ears write down recordings.
+type Ears interface {
+	Transcribe(ctx context.Context, sound llm.Media, language string) (string, error)
+}
+
+// bytesOfSecond is how much of a recording is taken for a second where it does not tell how long it lasts: 64 kbit/s, which
+// phones record with at most.
+const bytesOfSecond = 8000
+
+// Transcribe has a recording written down by the named model, and charges for its length; it is estimated where lasts is not
+// known, which is 0 then.
+func (m Meter) Transcribe(ctx context.Context, of Ears, model string, sound llm.Media, language string, lasts time.Duration) (string, error) {
+	text, err := of.Transcribe(ctx, sound, language)
+	var e *llm.Error
+	if err == nil || errors.As(err, &e) && e.Kind == llm.BadAnswer {
+		c := chat.Charge{Kind: chat.ForSound, Model: model, Seconds: lasts.Seconds()}
+		if lasts <= 0 {
+			c.Seconds, c.Estimated = float64(len(sound.Data))/bytesOfSecond, true
+		}
+		m.Pay(ctx, c)
+	}
+	return text, err
+}
+
+// Mouth says texts.
+type Mouth interface {
+	Speak(ctx context.Context, text, voice string) (llm.Media, error)
+}
+
+// Speak has a text spoken by the named model, and charges for its characters.
+func (m Meter) Speak(ctx context.Context, of Mouth, model, text, voice string) (llm.Media, error) {
+	sound, err := of.Speak(ctx, text, voice)
+	var e *llm.Error
+	if err == nil || errors.As(err, &e) && e.Kind == llm.BadAnswer {
+		m.Pay(ctx, chat.Charge{Kind: chat.ForSpeech, Model: model, Characters: utf8.RuneCountInString(text)})
+	}
+	return sound, err
 }
 
 // perMessage is what a message costs beside its text, in tokens: its role and its borders.
