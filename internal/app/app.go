@@ -301,13 +301,14 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	meter := budget.Meter{Ledger: ledger, Log: log}
 	o.Model, o.Painter, o.Uploader = meteredModel{watchedModel{models, site}, meter}, meteredPainter{watchedPainter{models, site}, meter}, wa
 	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
-	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, log)
+	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, meter, log)
 	o.Status = func(ctx context.Context) bot.Status {
 		s := site.status(ctx)
 		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: s.Waiting}
 	}
-	if o.VoiceReply = bot.VoiceReply(cfg.Media.VoiceReply); o.VoiceReply != bot.VoiceOff {
-		o.Mouth, o.VoiceUploader, o.Voice = watchedMouth{newSpeech(cfg, cfg.Media.Speech, log), site}, wa, cfg.Media.Voice
+	if s := cfg.Media.Speech; s.On == config.SwitchOn {
+		o.Mouth = meteredMouth{watchedMouth{newSpeech(cfg, s, log), site}, s.Model, meter}
+		o.VoiceReply, o.VoiceUploader, o.Voice = bot.VoiceReply(cfg.Media.VoiceReply), wa, cfg.Media.Voice
 	}
 	o.Ledger, o.Rates = ledger, budget.NewPace(ratesOf(cfg.Spend.PersonRate), ratesOf(cfg.Spend.ChatRate), nil)
 	o.Gated = func(m chat.Mark) { recorder.Add(m) }
@@ -358,11 +359,12 @@ func tempDir(sessionDir string) string {
 func megabytes(n int) int64 { return int64(n) << 20 }
 
 // newEars are what writes down recordings; nil where that is off.
-func newEars(cfg config.Config, site *site, log *slog.Logger) bot.Ears {
+func newEars(cfg config.Config, site *site, meter budget.Meter, log *slog.Logger) bot.Ears {
 	if cfg.Media.Transcribe.On != config.SwitchOn {
 		return nil
 	}
-	return watchedEars{newSpeech(cfg, cfg.Media.Transcribe, log), site}
+	t := cfg.Media.Transcribe
+	return meteredEars{watchedEars{newSpeech(cfg, t, log), site}, t.Model, meter}
 }
 
 // take stores a message that came in, to be answered or as what its group's next turn should know of, and tells what became of it. moveIn

@@ -27,9 +27,7 @@ func newCatalog(cfg config.Config, log *slog.Logger) *model.Catalog {
 		m := model.Model{
 			Name: e.Name, Prefix: e.Prefix, Icon: e.Icon, Instructions: e.Instructions, Temperature: e.Temperature, MaxTokens: e.MaxTokens, ContextTokens: e.ContextTokens,
 			Timeout: e.Timeout, Fallback: e.Fallback, Size: e.Size, Sees: e.Sees,
-			Prices: model.Prices{
-				Prompt: e.PromptPrice, Completion: e.CompletionPrice, Image: e.ImagePrice, Minute: e.MinutePrice, Characters: e.CharactersPrice,
-			},
+			Prices: model.Prices{Prompt: e.PromptPrice, Completion: e.CompletionPrice, Image: e.ImagePrice},
 		}
 		if e.InstructionsURL != "" {
 			m.Page = model.NewPage(e.InstructionsURL)

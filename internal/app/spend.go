@@ -8,6 +8,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/config"
 	"wabot/internal/llm"
+	"wabot/internal/media"
 	"wabot/internal/model"
 )
 
@@ -28,7 +29,10 @@ func newLedger(cfg config.Config, store Store, models *model.Catalog, site *site
 		Store: store, Limits: limits, Zone: cfg.Spend.Zone, Made: site.metrics.charged,
 		Prices: func(name string) model.Prices {
 			m, _ := models.Named(name)
-			return m.Prices
+			p := m.Prices
+			// No model listens or speaks but those of these services.
+			p.Minute, p.Characters = cfg.Media.Transcribe.Price, cfg.Media.Speech.Price
+			return p
 		},
 	})
 }
@@ -58,6 +62,32 @@ type meteredPainter struct {
 
 func (m meteredPainter) Image(ctx context.Context, model, description string) (llm.Media, string, error) {
 	return m.meter.Image(ctx, m.of, model, description)
+}
+
+// meteredEars charge for each recording.
+type meteredEars struct {
+	of    bot.Ears
+	model string
+	meter budget.Meter
+}
+
+func (m meteredEars) Transcribe(ctx context.Context, sound llm.Media, language string) (string, error) {
+	lasts, err := media.Duration(sound.Data)
+	if err != nil {
+		lasts = 0 // not Opus in Ogg
+	}
+	return m.meter.Transcribe(ctx, m.of, m.model, sound, language, lasts)
+}
+
+// meteredMouth charges for each text that is spoken.
+type meteredMouth struct {
+	of    bot.Mouth
+	model string
+	meter budget.Meter
+}
+
+func (m meteredMouth) Speak(ctx context.Context, text, voice string) (llm.Media, error) {
+	return m.meter.Speak(ctx, m.of, m.model, text, voice)
 }
 
 // charged counts what a call has cost.

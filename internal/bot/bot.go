@@ -80,13 +80,12 @@ type Options struct {
 	Documents Documents
 	Ears      Ears
 	Limits    Limits
-	// Mouth and VoiceUploader make the answers that are spoken, in Voice (a name, or empty), when VoiceReply says; nil where none
-	// is. VoiceOf, if set, is a chat's own wish.
+	// Mouth and VoiceUploader make the answers that are spoken, in Voice (a name, or empty), when VoiceReply says or a chat has
+	// chosen; nil where none can be.
 	Mouth         Mouth
 	VoiceUploader VoiceUploader
 	Voice         string
 	VoiceReply    VoiceReply
-	VoiceOf       func(ctx context.Context, m chat.Message) (VoiceReply, bool)
 	Turns         Turns
 	WA            Messenger
 	// Instructions are the system prompt of the models that have none of their own.
@@ -329,7 +328,7 @@ func (b *Bot) text(ctx context.Context, t *chat.Turn, s settings, d *draft) (sai
 		return nil, "", err
 	}
 	// Nothing is shown meanwhile of an answer that will be heard.
-	speaks, quiet := b.speaks(ctx, t), d.quiet
+	speaks, quiet := b.speaks(t, s), d.quiet
 	d.quiet = quiet || speaks
 	defer func() { d.quiet = quiet }()
 	if err := d.asking(ctx); err != nil {

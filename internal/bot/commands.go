@@ -48,6 +48,7 @@ const (
 	pauseCommand  = "pause"
 	resumeCommand = "resume"
 	forgetCommand = "forget"
+	voiceCommand  = "voice"
 )
 
 // commands are all commands, in the order that help lists them.
@@ -59,6 +60,7 @@ func commands() []command {
 		{name: "instructions", who: admins, args: true, about: words.AboutInstructions, do: (*Bot).doInstructions},
 		{name: pauseCommand, who: inCharge, about: words.AboutPause, do: (*Bot).doPause},
 		{name: resumeCommand, who: inCharge, about: words.AboutResume, do: (*Bot).doResume},
+		{name: voiceCommand, who: inCharge, args: true, about: words.AboutVoice, do: (*Bot).doVoice},
 		{name: "retry", spoken: true, about: words.AboutRetry, ask: (*Bot).doRetry},
 		{name: "summary", group: true, spoken: true, about: words.AboutSummary, ask: (*Bot).doSummary},
 		{name: forgetCommand, about: words.AboutForget, do: (*Bot).doForget},
@@ -155,7 +157,7 @@ func (b *Bot) doHelp(ctx context.Context, m chat.Message, _ string) (text, failu
 	}
 	lines := []string{b.help(m), ""}
 	for _, c := range commands() {
-		if r.may(c, m) && !r.shadowed(c) && (m.Group || !c.group) {
+		if r.may(c, m) && !r.shadowed(c) && (m.Group || !c.group) && (b.Mouth != nil || c.name != voiceCommand) {
 			lines = append(lines, b.Words.Say(c.about))
 		}
 	}

@@ -19,6 +19,8 @@ type settings struct {
 	Instructions string `json:"instructions,omitempty"`
 	// Paused keeps the bot quiet but for commands.
 	Paused bool `json:"paused,omitempty"`
+	// Voice is whether answers are spoken here; empty where that is left to VoiceReply.
+	Voice VoiceReply `json:"voice,omitempty"`
 	// Reset is the last !reset: what came before it is not told to the model.
 	Reset *point `json:"reset,omitempty"`
 }

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"wabot/internal/llm"
 	"wabot/internal/mask"
 	"wabot/internal/media"
+	"wabot/internal/words"
 )
 
 // Mouth says a text, as Opus in Ogg. Its errors are *llm.Error.
@@ -35,17 +37,35 @@ const (
 // longestSpoken bounds what is said, in characters: about two minutes. More is better read.
 const longestSpoken = 1500
 
+// voices are what people write to have answers spoken or not, or as VoiceReply says.
+var voices = map[string]VoiceReply{"on": VoiceAlways, "off": VoiceOff, usual: ""}
+
+func (b *Bot) doVoice(ctx context.Context, m chat.Message, word string) (text, failure string, err error) {
+	if b.Mouth == nil {
+		return b.Words.Say(words.VoiceNone), "", nil
+	}
+	when, ok := voices[strings.ToLower(word)]
+	if !ok {
+		return b.Words.Say(words.AboutVoice), "", nil
+	}
+	if err := b.change(ctx, m, func(s *settings) { s.Voice = when }); err != nil {
+		return "", "", err
+	}
+	switch cmp.Or(when, b.VoiceReply) {
+	case VoiceAlways:
+		return b.Words.Say(words.VoiceIsOn), "", nil
+	case VoiceAuto:
+		return b.Words.Say(words.VoiceIsAuto), "", nil
+	}
+	return b.Words.Say(words.VoiceIsOff), "", nil
+}
+
 // speaks reports whether the answer to t is to be a voice message.
-func (b *Bot) speaks(ctx context.Context, t *chat.Turn) bool {
+func (b *Bot) speaks(t *chat.Turn, s settings) bool {
 	if b.Mouth == nil {
 		return false
 	}
-	when := b.VoiceReply
-	if b.VoiceOf != nil {
-		if own, ok := b.VoiceOf(ctx, t.Last()); ok {
-			when = own
-		}
-	}
+	when := cmp.Or(s.Voice, b.VoiceReply)
 	return when == VoiceAlways || when == VoiceAuto && t.Last().Kind == chat.Voice
 }
 

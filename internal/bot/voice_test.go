@@ -9,6 +9,7 @@ import (
 	"wabot/internal/chat"
 	"wabot/internal/llm"
 	"wabot/internal/llmtest"
+	"wabot/internal/words"
 )
 
 // throat says what a bot says, and keeps what it was given.
@@ -68,12 +69,52 @@ func TestVoiceReply(t *testing.T) {
 			t.Errorf("%s: said %q, %+v", name, m.said, p.Voice)
 		}
 	}
-	// A chat may have a wish of its own.
+}
+
+// What is set for a chat holds before what is set for the bot.
+func TestVoiceOfChat(t *testing.T) {
+	t.Parallel()
 	w, b := newWorld(t)
 	m := &throat{world: w}
+	ask := func(text string) chat.Part {
+		t.Helper()
+		tr := turn(from(text))
+		if err := b.reply(t.Context(), &tr); err != nil {
+			t.Fatal(err)
+		}
+		return tr.Reply.Parts[0]
+	}
+	say := b.Words.Say
+	if got := ask("!voice on").Text; got != say(words.VoiceNone) {
+		t.Errorf("without a voice: %q", got)
+	}
+	if got := ask("!help").Text; strings.Contains(got, "!voice") {
+		t.Errorf("help lists what there is not: %q", got)
+	}
 	b.Mouth, b.VoiceUploader = m, m
-	b.VoiceOf = func(context.Context, chat.Message) (VoiceReply, bool) { return VoiceAlways, true }
-	if tr := turn(from("!ai hi")); b.reply(t.Context(), &tr) != nil || tr.Reply.Parts[0].Voice == nil {
-		t.Errorf("replied %+v", tr.Reply)
+	for _, row := range []struct {
+		usual  VoiceReply
+		text   string
+		key    words.Key
+		spoken bool
+	}{
+		{VoiceOff, "!voice", words.AboutVoice, false},
+		{VoiceOff, "!voice loud", words.AboutVoice, false},
+		{VoiceOff, "!voice on", words.VoiceIsOn, true},
+		{VoiceOff, "!voice default", words.VoiceIsOff, false},
+		{VoiceAlways, "!voice OFF", words.VoiceIsOff, false},
+		{VoiceAlways, "!voice default", words.VoiceIsOn, true},
+		{VoiceAuto, "!voice default", words.VoiceIsAuto, false},
+	} {
+		b.VoiceReply = row.usual
+		if got := ask(row.text); got.Text != say(row.key) || got.Voice != nil {
+			t.Errorf("%s: answered %+v", row.text, got)
+		}
+		if got := ask("!ai hi"); (got.Voice != nil) != row.spoken {
+			t.Errorf("after %s: answered %+v", row.text, got)
+		}
+	}
+	if got := ask("!help").Text; !strings.Contains(got, "!voice") {
+		t.Errorf("help does not list it: %q", got)
 	}
 }

@@ -133,12 +133,16 @@ const (
 
 // Speech is a service for recordings or for voices, with OpenAI's protocol.
 type Speech struct {
-	// On is whether it is used; a Config that was read has no SwitchAuto.
+	// On is whether it is used, or for voices whether it can be; a Config that was read has no SwitchAuto.
 	On Switch
 	// BaseURL is an http or https URL without a slash at its end.
 	BaseURL string
 	Key     Secret
 	Model   string
+	// Price is for a minute of sound that is written down, or for a million characters that are spoken, in the operator's
+	// currency. Priced is set where it was given, be it 0.
+	Price  float64
+	Priced bool
 }
 
 // Switch is on, off, or left to the other settings.
@@ -330,7 +334,7 @@ func readAll(getenv func(string) string) (Config, []string, error) {
 	if problems = append(problems, wrong...); len(problems) > 0 {
 		return Config{}, keys, errors.Join(problems...)
 	}
-	c.Media.Transcribe, c.Media.Speech = c.speech(c.Media.Transcribe), c.speech(c.Media.Speech)
+	c.Media.Transcribe, c.Media.Speech = c.speech(c.Media.Transcribe), c.voice()
 	return c, keys, nil
 }
 

@@ -75,7 +75,7 @@ func TestDefaults(t *testing.T) {
 		Access:    Access{Groups: access.GroupsAllowed, StrangerNotices: true},
 		Media: Media{
 			ImageMB: 10, AudioMB: 25, DocumentMB: 20, Transcribe: Speech{On: SwitchOn, BaseURL: openAI, Key: key, Model: "gpt-4o-mini-transcribe"},
-			VoiceReply: VoiceOff, Speech: Speech{BaseURL: openAI, Key: key, Model: "gpt-4o-mini-tts"}, Voice: "alloy",
+			VoiceReply: VoiceOff, Speech: Speech{On: SwitchOn, BaseURL: openAI, Key: key, Model: "gpt-4o-mini-tts"}, Voice: "alloy",
 		},
 		WhatsApp: WhatsApp{DeviceName: "wabot"},
 		Store:    Store{MongoWait: time.Minute, SessionDir: "./session", Retention: 90 * 24 * time.Hour},
@@ -172,7 +172,7 @@ func TestProblems(t *testing.T) {
 		{"BUDGET_PERSON_DAY=a lot", `BUDGET_PERSON_DAY: "a lot" is not a budget; write tokens, such as 100000 tokens, or money, such as 2.50, or off`},
 		{"BUDGET_CHAT_DAY=0 tokens", `BUDGET_CHAT_DAY: "0 tokens" is not a budget`},
 		{"BUDGET_BOT_MONTH=2,50", `BUDGET_BOT_MONTH: "2,50" is not a budget`},
-		{"BUDGET_BOT_MONTH=2.50", "BUDGET_BOT_MONTH: money can only be counted with prices, and there are none for openai; write prices"},
+		{"BUDGET_BOT_MONTH=2.50", "BUDGET_BOT_MONTH: money can only be counted with prices, and there are none for openai, transcription; write prices"},
 		{"RATE_PERSON=20", `RATE_PERSON: "20" is not a rate; write how many messages`},
 		{"RATE_CHAT=0/m", `RATE_CHAT: "0/m" is not a rate`},
 		{"RATE_CHAT=1/m, 2/m", `RATE_CHAT: "1/m, 2/m" is not a rate`},

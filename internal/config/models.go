@@ -48,9 +48,8 @@ type Entry struct {
 	Fallback string
 	// PromptPrice and CompletionPrice are for a million tokens, in the operator's currency.
 	PromptPrice, CompletionPrice float64
-	// ImagePrice is for one picture, MinutePrice for a minute of sound that is listened to, CharactersPrice for a million
-	// characters that are spoken.
-	ImagePrice, MinutePrice, CharactersPrice float64
+	// ImagePrice is for one picture.
+	ImagePrice float64
 	// Priced is set where any price was given, be it 0.
 	Priced bool
 }
@@ -306,13 +305,21 @@ func (a *assembly) readFile() {
 	}
 	var list *yaml.Node
 	a.fields(doc.Content[0], shape, func(key string, value *yaml.Node) bool {
-		if key == "models" {
+		switch key {
+		case "models":
 			list = value
+		case "transcription":
+			a.priceOf(&a.config.Media.Transcribe, value, "minute", "transcription: write minute under it, the price of a minute of sound")
+		case "speech":
+			a.priceOf(&a.config.Media.Speech, value, "characters", "speech: write characters under it, the price of a million characters that are spoken")
+		default:
+			return false
 		}
-		return key == "models"
+		return true
 	})
 	switch {
 	case len(a.problems) > 0:
+	case list == nil && (a.config.Media.Transcribe.Priced || a.config.Media.Speech.Priced):
 	case list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == 0:
 		a.wrong(doc.Content[0].Line, "no models; %s", shape)
 	default:
@@ -354,10 +361,10 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 	}
 }
 
-// fieldNames are the keys of an entry and of its prices.
+// fieldNames are the keys of an entry and of its prices, and those beside the entries.
 var fieldNames = []string{
 	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
-	"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "minute", "characters", "models",
+	"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "models", "transcription", "minute", "speech", "characters",
 }
 
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
@@ -585,17 +592,35 @@ func (a *assembly) prices(e *Entry, n *yaml.Node) {
 	if n == nil {
 		return
 	}
-	const shape = "prices: write prompt and completion under it, each the price of a million tokens, or image, the price of a picture, minute, of a minute of sound, or characters, of a million that are spoken"
+	const shape = "prices: write prompt and completion under it, each the price of a million tokens, or image, the price of a picture"
 	a.fields(n, shape, func(key string, value *yaml.Node) bool {
-		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice, "image": &e.ImagePrice, "minute": &e.MinutePrice, "characters": &e.CharactersPrice}[key]
+		to := map[string]*float64{"prompt": &e.PromptPrice, "completion": &e.CompletionPrice, "image": &e.ImagePrice}[key]
 		if to == nil {
 			return false
 		}
-		price, err := strconv.ParseFloat(value.Value, 64)
-		if err != nil || !(price >= 0 && price < 1e6) {
-			a.wrong(value.Line, "%s: write a price, such as 0.15", key)
-		}
-		*to, e.Priced = price, true
+		a.price(to, key, value)
+		e.Priced = true
 		return true
 	})
+}
+
+// priceOf reads what a service for recordings or voices costs: one price, under a key.
+func (a *assembly) priceOf(s *Speech, n *yaml.Node, key, shape string) {
+	a.fields(n, shape, func(k string, value *yaml.Node) bool {
+		if k != key {
+			return false
+		}
+		a.price(&s.Price, key, value)
+		s.Priced = true
+		return true
+	})
+}
+
+// price reads one.
+func (a *assembly) price(to *float64, key string, value *yaml.Node) {
+	price, err := strconv.ParseFloat(value.Value, 64)
+	if err != nil || !(price >= 0 && price < 1e6) {
+		a.wrong(value.Line, "%s: write a price, such as 0.15", key)
+	}
+	*to = price
 }

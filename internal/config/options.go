@@ -177,6 +177,18 @@ func (c *Config) speech(s Speech) Speech {
 	return s
 }
 
+// voice is the service for voices, on where it can be used: !voice may ask for it in a chat where VOICE_REPLY does not. That
+// is not worth an error where its price is missing, but a budget of money has to be kept.
+func (c *Config) voice() Speech {
+	s := c.speech(c.Media.Speech)
+	s.On = SwitchOff
+	usable := s.Key.Reveal() != "" || !needsKey(s.BaseURL)
+	if c.Media.VoiceReply != VoiceOff || usable && (s.Priced || !c.moneyed()) {
+		s.On = SwitchOn
+	}
+	return s
+}
+
 // needsKey reports whether an API is one that answers nobody without a key.
 func needsKey(baseURL string) bool {
 	u, err := url.Parse(baseURL)
@@ -391,7 +403,7 @@ var sections = []section{
 		},
 		{
 			name: "VOICE_REPLY", def: "off",
-			means: "auto answers voice messages by voice messages, always answers everything so, off nothing. Long answers, code and links stay texts.",
+			means: "auto answers voice messages by voice messages, always answers everything so, off nothing; !voice chooses for a chat. Long answers, code and links stay texts.",
 			read: choice(func(c *Config) *VoiceReply { return &c.Media.VoiceReply }, map[string]VoiceReply{
 				"off": VoiceOff, "auto": VoiceAuto, "always": VoiceAlways,
 			}),

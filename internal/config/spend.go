@@ -175,13 +175,29 @@ func (a *assembly) unpriced() {
 			without = append(without, d.Name)
 		}
 	}
+	if t := a.config.speech(a.config.Media.Transcribe); t.On == SwitchOn && !t.Priced {
+		without = append(without, "transcription")
+	}
+	if a.config.Media.VoiceReply != VoiceOff && !a.config.Media.Speech.Priced {
+		without = append(without, "speech")
+	}
 	if len(without) == 0 {
 		return
 	}
 	for _, b := range budgets {
 		if b.at(a.config).Money > 0 {
-			a.problem(b.name, "money can only be counted with prices, and there are none for %s; write prices for each in MODELS_FILE (0 where it costs nothing), or a budget of tokens, such as 100000 tokens",
+			a.problem(b.name, "money can only be counted with prices, and there are none for %s; write prices for each in MODELS_FILE, as the README shows (0 where it costs nothing), or a budget of tokens, such as 100000 tokens",
 				strings.Join(without, ", "))
 		}
 	}
+}
+
+// moneyed reports whether there is a budget of money.
+func (c *Config) moneyed() bool {
+	for _, b := range budgets {
+		if b.at(c).Money > 0 {
+			return true
+		}
+	}
+	return false
 }

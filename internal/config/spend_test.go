@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -8,10 +9,32 @@ import (
 // A budget of money needs prices for every model, be they 0.
 func TestMoneyNeedsPrices(t *testing.T) {
 	t.Parallel()
-	file := write(t, "models.yaml", "models:\n  - {name: openai, prices: {prompt: 0.15, completion: 0.6, minute: 0.006, characters: 15}}\n  - {name: home, base: \"http://127.0.0.1/v1\", model: m, prefix: \"!home\", prices: {prompt: 0}}\n")
-	c := read(t, "MODELS_FILE="+file, "BUDGET_BOT_MONTH=2.5")
-	if c.Spend.BotMonth != (Amount{Money: 2_500_000}) || c.Models[0].MinutePrice != 0.006 || c.Models[0].CharactersPrice != 15 {
-		t.Errorf("got %+v and %+v", c.Spend.BotMonth, c.Models[0])
+	const models = "models:\n  - {name: openai, prices: {prompt: 0.15, completion: 0.6}}\n  - {name: home, base: \"http://127.0.0.1/v1\", model: m, prefix: \"!home\", prices: {prompt: 0}}\n"
+	const sound, speech = "transcription: {minute: 0.006}\n", "speech: {characters: 15}\n"
+	c := read(t, "MODELS_FILE="+write(t, "models.yaml", models+sound+speech), "BUDGET_BOT_MONTH=2.5", "VOICE_REPLY=auto")
+	if c.Spend.BotMonth != (Amount{Money: 2_500_000}) || c.Media.Transcribe.Price != 0.006 || c.Media.Speech.Price != 15 {
+		t.Errorf("got %+v and %+v", c.Spend.BotMonth, c.Media)
+	}
+	for _, row := range []struct {
+		file    string
+		setting string
+		without string // empty where the prices do
+		voices  Switch
+	}{
+		{models + sound + speech, "VOICE_REPLY=off", "", SwitchOn},
+		{models + sound, "VOICE_REPLY=off", "", SwitchOff}, // !voice would cost what nobody counts
+		{models, "TRANSCRIBE_ENABLED=False", "", SwitchOff},
+		{sound, "OPENAI_ENABLED=True", "openai", ""},
+		{models, "OPENAI_ENABLED=True", "transcription", ""},
+		{models + sound, "VOICE_REPLY=always", "speech", ""},
+	} {
+		c, err := Read(with("MODELS_FILE="+write(t, "models.yaml", row.file), "BUDGET_BOT_MONTH=2.5", row.setting).get)
+		switch {
+		case row.without == "" && (err != nil || c.Media.Speech.On != row.voices):
+			t.Errorf("with %s and\n%s: voices are %s, %v", row.setting, row.file, c.Media.Speech.On, err)
+		case row.without != "" && (err == nil || !strings.Contains(err.Error(), "BUDGET_BOT_MONTH: money can only be counted with prices, and there are none for "+row.without+";")):
+			t.Errorf("with %s and\n%s: %v", row.setting, row.file, err)
+		}
 	}
 }
 
