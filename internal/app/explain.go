@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -182,10 +183,13 @@ func tellTurn(t chat.Trail, line func(name, format string, args ...any), said fu
 		queued = fmt.Sprintf("answered together with %d other %s", t.Others, plural("message", t.Others))
 	}
 	line("queued", "%s", queued)
-	for _, try := range t.Tries {
+	for i, try := range t.Tries {
 		how := "succeeded"
-		if try.Why != "" {
+		switch {
+		case try.Why != "":
 			how = "did not succeed: " + reason(try.Why)
+		case i == len(t.Tries)-1 && t.Reply != nil && t.Reply.Failure != "":
+			how = "ended in an apology"
 		}
 		line("attempt", "%s, %.1f s: %s", when(try.Began), try.Ended.Sub(try.Began).Seconds(), how)
 	}
@@ -237,8 +241,11 @@ func tellPart(t chat.Trail, p chat.Part, line func(name, format string, args ...
 	case p.Voice != nil:
 		what = "voice message"
 	}
+	// The last part is not marked as sent: its turn is finished instead.
+	finished := !t.Ended.IsZero() && t.Failure == ""
+	got := func(m chat.Mark) bool { return m.Message == p.ID }
 	sent := "not known to be sent"
-	if p.Sent {
+	if p.Sent || finished || slices.ContainsFunc(t.Marks, got) {
 		sent = "sent"
 	}
 	if !p.Opened.IsZero() {

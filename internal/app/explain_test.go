@@ -33,7 +33,7 @@ func TestTell(t *testing.T) {
 				"  attempt   2026-03-01 12:00:01, 2.0 s: did not succeed: call +49•••78 now\n  now       attempt 2 is under way, until 2026-03-01 12:00:30 at most\n"},
 		{"answered", chat.Trail{Message: in, Came: at(1), Begun: true, Others: 1, Attempt: 1, Tries: []chat.Try{{Began: at(2), Ended: at(4)}}, Ended: at(4),
 			Reply: &chat.Reply{
-				Parts: []chat.Part{{ID: "R1", Text: "hello", Sent: true}, {ID: "R2", Command: "!help", Sent: true}},
+				Parts: []chat.Part{{ID: "R1", Text: "hello", Sent: true}, {ID: "R2", Command: "!help"}},
 				Charges: []chat.Charge{
 					{Kind: chat.ForText, Model: "openai", Prompt: 12, Completion: 3, Cost: 1200}, {Kind: chat.ForSound, Model: "whisper", Seconds: 4, Cost: 20_000}, {Kind: chat.Notice, ID: "n"},
 				},
@@ -46,7 +46,12 @@ func TestTell(t *testing.T) {
 		{"apologised, left out", chat.Trail{Message: in, Came: at(1), Begun: true, Attempt: 1, Ended: at(4),
 			Reply: &chat.Reply{Failure: "the model is down", Parts: []chat.Part{{ID: "R1"}}, Left: []chat.Left{{ID: in.ID, Sender: "other", Why: "x"}, {ID: in.ID, Sender: alice, Why: "BUDGET_BOT_DAY is used up"}}}},
 			"3EB012345678 from 49•••78@s.whatsapp.net, in 12•••01@g.us\n  received    2026-03-01 12:00:01, an image\n  text        one\n              two�[2J\n  queued      by itself\n" +
-				"  left out    BUDGET_BOT_DAY is used up\n  apologised  the model is down\n  reply       R1, reply, not known to be sent\n  finished    2026-03-01 12:00:04\n"},
+				"  left out    BUDGET_BOT_DAY is used up\n  apologised  the model is down\n  reply       R1, reply, sent\n  finished    2026-03-01 12:00:04\n"},
+		{"apologised, after a failure", chat.Trail{Message: m, Came: at(1), Begun: true, Attempt: 2, Tries: []chat.Try{{Began: at(1), Ended: at(2), Why: "no store"}, {Began: at(3), Ended: at(5)}},
+			Reply: &chat.Reply{Failure: "the model is down", Parts: []chat.Part{{ID: "R1"}}}},
+			"3EB012345678 from 49•••78@s.whatsapp.net\n  received    2026-03-01 12:00:01\n  text        one\n              two�[2J\n  queued      by itself\n" +
+				"  attempt     2026-03-01 12:00:01, 1.0 s: did not succeed: no store\n  attempt     2026-03-01 12:00:03, 2.0 s: ended in an apology\n" +
+				"  apologised  the model is down\n  reply       R1, reply, not known to be sent\n  now         it waits for its turn\n"},
 		{"given up", chat.Trail{Message: in, Came: at(1), Begun: true, Attempt: 1, Ended: at(4), Failure: "12 attempts ended without a result"},
 			"3EB012345678 from 49•••78@s.whatsapp.net, in 12•••01@g.us\n  received  2026-03-01 12:00:01, an image\n  text      one\n            two�[2J\n  queued    by itself\n" +
 				"  given up  2026-03-01 12:00:04: 12 attempts ended without a result\n"},
