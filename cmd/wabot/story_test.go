@@ -116,6 +116,7 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			"measures": command(measures),
 			"explain":  command(explain),
 			"page":     command(page),
+			"runs":     command(runs),
 			"person":   command(person),
 			"model":    command(model),
 			"server":   command(server),
@@ -176,6 +177,14 @@ func measures(ctx context.Context, w *world, args []string) error {
 			}
 		}
 		return fmt.Errorf("no %q in the metrics, only\n%s", args[0], strings.Join(like, "\n"))
+	}
+	return nil
+}
+
+// runs ARG...: wabot, run with the arguments, succeeds.
+func runs(ctx context.Context, w *world, args []string) error {
+	if output, code := w.wabot(ctx, "", args...); code != 0 {
+		return fmt.Errorf("wabot %s: exit code %d\n%s", strings.Join(args, " "), code, output)
 	}
 	return nil
 }

@@ -277,7 +277,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			site.metrics.message(became)
 			return err
 		},
-		Receipts: func(all []chat.Mark) { recorder.Add(all...) },
+		Marks:    func(all []chat.Mark) { recorder.Add(all...) },
 		Composes: box.Typing,
 		Show: func(s whatsapp.State) {
 			if s.Phase != whatsapp.Starting {

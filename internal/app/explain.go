@@ -163,17 +163,42 @@ func tell(w io.Writer, t chat.Trail, texts bool) error {
 		received += ", sent at " + when(m.Time)
 	}
 	line("received", "%s", received)
+	for _, mark := range t.Own {
+		name, rest := string(mark.Fate), ""
+		if mark.Fate == chat.Recovered {
+			name = "came again"
+		}
+		if mark.Why != "" {
+			rest = ": " + reason(mark.Why)
+		}
+		line(name, "%s%s", when(mark.Time), rest)
+	}
 	said("text", m.Text)
 	said("read", m.Read)
 	switch {
 	case t.Gated != "":
 		line("gated", "%s", reason(t.Gated))
+	case silent(t):
+		line("now", "%s", silence(t))
 	case !t.Begun:
 		line("queued", "it waits for its turn")
 	default:
 		tellTurn(t, line, said)
 	}
 	return tw.Flush()
+}
+
+// silent reports whether nothing is known of a message but its own marks.
+func silent(t chat.Trail) bool {
+	return len(t.Own) > 0 && t.Message.Kind == "" && !t.Begun && t.Gated == ""
+}
+
+// silence is how a silent message stands.
+func silence(t chat.Trail) string {
+	if t.Own[len(t.Own)-1].Fate == chat.Recovered {
+		return "it was nothing to answer, such as a reaction"
+	}
+	return "it has not come again"
 }
 
 // tellTurn tells of the turn of a message.

@@ -54,6 +54,20 @@ func messageOf(t chat.Trail) web.Message {
 		m.Steps = append(m.Steps, web.Step{What: what, Time: at, Why: reason(why)})
 	}
 	step("received", t.Came, "")
+	for _, mark := range t.Own {
+		if mark.Fate == chat.Undecrypted {
+			step("could not be decrypted", mark.Time, mark.Why)
+		} else {
+			step("came again", mark.Time, mark.Why)
+		}
+	}
+	if silent(t) {
+		m.Outcome, m.Fate = "not decrypted", web.Unanswered
+		if t.Own[len(t.Own)-1].Fate == chat.Recovered {
+			m.Outcome, m.Fate = "nothing to answer", web.Unconcerned
+		}
+		return m
+	}
 	if t.Gated != "" {
 		m.Outcome, m.Fate = "not answered", web.Unconcerned
 		step("gated", time.Time{}, t.Gated)

@@ -39,16 +39,22 @@ const (
 	Gated     Fate = "gated"     // it came in and is not to be answered
 	Delivered Fate = "delivered" // one that was sent
 	Read      Fate = "read"      // one that was sent
+	// Of one that came in without a text that could be read, and when it came again.
+	Undecrypted Fate = "undecrypted"
+	Recovered   Fate = "recovered"
 )
 
 // Trail is what is known of what became of a message.
 type Trail struct {
-	// Message is, of one that was gated, just its address, time and ID.
+	// Message is, of one that was gated or could not be decrypted, just its address, time and ID.
 	Message Message
 	// Came is when it came in.
 	Came time.Time
 	// Gated is why it was not taken in, empty where it was.
 	Gated string
+	// Own are the marks of the message itself: that it could not be decrypted, and that it came again. Where nothing else is
+	// known of it, Came is the first one's time.
+	Own []Mark
 	// Begun is set where the message is in a turn; what follows is the turn's. Others are the further messages in it.
 	Begun   bool
 	Others  int

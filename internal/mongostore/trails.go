@@ -30,8 +30,8 @@ type markRow struct {
 }
 
 const (
-	kindGated   = "gated"
-	kindReceipt = "receipt"
+	kindGated   = "gated"   // of a message that came in, whatever its fate
+	kindReceipt = "receipt" // of one that was sent
 )
 
 func rowOfMark(m chat.Mark) markRow {
@@ -39,10 +39,23 @@ func rowOfMark(m chat.Mark) markRow {
 		ID: "e/" + string(m.Fate) + "/" + escape(m.Message) + "/" + escape(m.Chat) + "/" + escape(m.Who), Kind: kindReceipt,
 		Name: m.Message, Fate: m.Fate, Chat: m.Chat, Who: m.Who, Why: m.Why, Ended: m.Time.UnixNano(),
 	}
-	if m.Fate == chat.Gated {
+	if m.Fate == chat.Gated || m.Fate == chat.Undecrypted || m.Fate == chat.Recovered {
 		row.Kind = kindGated
 	}
 	return row
+}
+
+// withMarks adds to trails what marks of messages that came in tell.
+func withMarks(all []chat.Trail, rows []markRow) []chat.Trail {
+	var own []chat.Mark
+	for _, row := range rows {
+		if m := row.mark(); m.Fate == chat.Gated {
+			all = append(all, trail.OfGated(m))
+		} else {
+			own = append(own, m)
+		}
+	}
+	return trail.WithOwn(all, own)
 }
 
 func (r markRow) mark() chat.Mark {
@@ -84,10 +97,7 @@ func (s *Store) Trails(ctx context.Context, id string) ([]chat.Trail, error) {
 		return nil, err
 	}
 	gated, err := rows[markRow](ctx, s, doing, bson.D{field("name", id), field("kind", kindGated)})
-	for _, row := range gated {
-		all = append(all, trail.OfGated(row.mark()))
-	}
-	return all, err
+	return withMarks(all, gated), err
 }
 
 // trailsOf tells what became of messages.
@@ -198,7 +208,8 @@ func (s *Store) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
 	if err != nil {
 		return nil, err
 	}
-	gated, err := rows[markRow](ctx, s, doing, of(kindGated, false), newest)
+	// A message has up to three.
+	marks, err := rows[markRow](ctx, s, doing, of(kindGated, false), options.Find().SetSort(bson.D{field("ended", -1)}).SetLimit(3*int64(n)))
 	if err != nil {
 		return nil, err
 	}
@@ -214,8 +225,5 @@ func (s *Store) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
 		seen[m.ID] = true
 	}
 	all, err := s.trailsOf(ctx, doing, once)
-	for _, row := range gated {
-		all = append(all, trail.OfGated(row.mark()))
-	}
-	return trail.Newest(all, n), err
+	return trail.Newest(withMarks(all, marks), n), err
 }

@@ -103,7 +103,7 @@ var (
 		selectNote, selectHeard, selectOfTurn, selectReady, selectHistory, selectDepth, selectOldest,
 		selectCharges, selectOldHeard,
 	}, trailReads...)
-	trailReads = []string{selectMarks, selectWithID, selectLatest, selectTrailTurn, selectGated}
+	trailReads = []string{selectMarks, selectWithID, selectLatest, selectTrailTurn, selectFate}
 )
 
 // Put implements inbox.Store.

@@ -13,7 +13,7 @@ const (
 	selectStale  = `SELECT id FROM turns WHERE ended < ? ORDER BY ended LIMIT ?`
 	dropMessages = `DELETE FROM messages WHERE turn = ?`
 	dropTurn     = `DELETE FROM turns WHERE id = ?`
-	dropMarks    = `DELETE FROM marks WHERE (message, fate, chat, who) IN (SELECT message, fate, chat, who FROM marks WHERE fate IN ('gated', 'delivered', 'read') AND at < ? LIMIT ?)`
+	dropMarks    = `DELETE FROM marks WHERE (message, fate, chat, who) IN (SELECT message, fate, chat, who FROM marks WHERE fate IN ('gated', 'delivered', 'read', 'undecrypted', 'recovered') AND at < ? LIMIT ?)`
 
 	selectOldHeard = `SELECT chat FROM heard WHERE oldest < ? ORDER BY oldest LIMIT ?`
 

@@ -17,7 +17,7 @@ var _ trail.Store = (*Store)(nil)
 const (
 	putMark     = `INSERT INTO marks (message, fate, chat, who, at, why) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (message, fate, chat, who) DO NOTHING`
 	selectMarks = `SELECT message, fate, chat, who, at, why FROM marks WHERE message = ? ORDER BY fate, chat, who`
-	selectGated = `SELECT message, fate, chat, who, at, why FROM marks WHERE fate = 'gated' ORDER BY at DESC LIMIT ?`
+	selectFate  = `SELECT message, fate, chat, who, at, why FROM marks WHERE fate = ? ORDER BY at DESC LIMIT ?`
 
 	selectWithID    = `SELECT chat, came, message, turn FROM messages WHERE id = ? ORDER BY seq`
 	selectLatest    = `SELECT chat, came, message, turn FROM messages WHERE seq > 0 ORDER BY seq DESC LIMIT ?`
@@ -52,7 +52,7 @@ func (s *Store) Trails(ctx context.Context, id string) ([]chat.Trail, error) {
 			all = append(all, trail.OfGated(m))
 		}
 	}
-	return all, nil
+	return trail.WithOwn(all, marks), nil
 }
 
 // Latest implements trail.Store.
@@ -62,12 +62,18 @@ func (s *Store) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
 	if err != nil {
 		return nil, s.failed(ctx, doing, err)
 	}
-	marks, err := s.marks(ctx, selectGated, n)
-	if err != nil {
-		return nil, s.failed(ctx, doing, err)
-	}
-	for _, m := range marks {
-		all = append(all, trail.OfGated(m))
+	for _, fate := range []chat.Fate{chat.Gated, chat.Undecrypted, chat.Recovered} {
+		marks, err := s.marks(ctx, selectFate, string(fate), n)
+		if err != nil {
+			return nil, s.failed(ctx, doing, err)
+		}
+		if fate != chat.Gated {
+			all = trail.WithOwn(all, marks)
+			continue
+		}
+		for _, m := range marks {
+			all = append(all, trail.OfGated(m))
+		}
 	}
 	return trail.Newest(all, n), nil
 }
@@ -149,8 +155,8 @@ func (s *Store) trailTurn(ctx context.Context, id int64, t *chat.Trail) error {
 	return nil
 }
 
-func (s *Store) marks(ctx context.Context, query string, arg any) (all []chat.Mark, err error) {
-	rows, err := s.read[query].QueryContext(ctx, arg)
+func (s *Store) marks(ctx context.Context, query string, args ...any) (all []chat.Mark, err error) {
+	rows, err := s.read[query].QueryContext(ctx, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func Kept(t *testing.T, open Open) {
 		"attempts and their ends are kept":     tried,
 		"a message's trail is told":            trails,
 		"the latest messages are told":         latest,
+		"what could not be decrypted is told":  undecrypted,
 		"marks are kept once":                  marks,
 		"the old is deleted, what waits stays": sweep,
 		"a deleted message's chat goes on":     sweepAndGoOn,
@@ -201,6 +202,51 @@ func trails(t *testing.T, b *box) {
 	b.check(err)
 	if len(all) != 3 || all[2].Gated != "a stranger" || all[2].Message.Chat != group || all[2].Message.Sender != bob || !all[2].Came.Equal(at(25)) {
 		t.Errorf("three of one ID: %+v", all)
+	}
+}
+
+func undecrypted(t *testing.T, b *box) {
+	ctx := t.Context()
+	mark := func(id string, fate chat.Fate, n float64) {
+		t.Helper()
+		b.check(b.keeper().Mark(ctx, []chat.Mark{{Message: id, Fate: fate, Chat: alice, Who: alice, Time: at(n), Why: "why"}}))
+	}
+	mark("gone", chat.Undecrypted, 1)
+	mark("came", chat.Undecrypted, 2)
+	mark("came", chat.Recovered, 3)
+	b.put(says(alice, "came"), at(3))
+	mark("gated", chat.Undecrypted, 4)
+	mark("gated", chat.Recovered, 5)
+	mark("gated", chat.Gated, 5)
+	b.Store = b.reopen()
+	want := func(got chat.Trail, came float64, gated string, fates ...chat.Fate) {
+		t.Helper()
+		var own []chat.Fate
+		for _, m := range got.Own {
+			own = append(own, m.Fate)
+		}
+		if !got.Came.Equal(at(came)) || got.Gated != gated || !slices.Equal(own, fates) || got.Message.Sender != alice {
+			t.Errorf("the trail is %+v, want %v", got, fates)
+		}
+	}
+	all, err := b.keeper().Latest(ctx, 3)
+	b.check(err)
+	for _, x := range append(all, b.trail("gone"), b.trail("came"), b.trail("gated")) {
+		switch x.Message.ID {
+		case "gone":
+			want(x, 1, "", chat.Undecrypted)
+		case "came":
+			want(x, 3, "", chat.Undecrypted, chat.Recovered)
+		case "gated":
+			want(x, 5, "why", chat.Undecrypted, chat.Recovered)
+		}
+	}
+	if len(all) != 3 || all[0].Message.ID != "gone" || all[2].Message.ID != "gated" {
+		t.Errorf("the latest are %+v", all)
+	}
+	b.sweepAll(at(5000), at(100))
+	if all, err := b.keeper().Latest(ctx, 9); err != nil || len(all) != 1 {
+		t.Errorf("left: %+v, %v", all, err)
 	}
 }
 

@@ -2,7 +2,7 @@
 // not answer.
 //
 // Most of it is in the inbox already: a message, its turn, the attempts at it, the reply with what it cost, its end. What
-// happens outside of a turn is kept here as marks: a message that is not to be answered, and why; a receipt for
+// happens outside of a turn is kept here as marks: a message that is not to be answered, and why; one that could not be decrypted; a receipt for
 // one that was sent. Marks must cost nothing where messages wait for them, so they are gathered in memory and written together,
 // at most a second late: a crash loses those of its last second.
 package trail
@@ -32,6 +32,25 @@ type Store interface {
 // OfGated is the trail that a mark of a gated message is.
 func OfGated(m chat.Mark) chat.Trail {
 	return chat.Trail{Message: chat.Message{ID: m.Message, Chat: m.Chat, Sender: m.Who, Time: m.Time}, Came: m.Time, Gated: m.Why}
+}
+
+// WithOwn puts the marks of messages themselves to their trails. Those of a message that has none make one.
+func WithOwn(all []chat.Trail, marks []chat.Mark) []chat.Trail {
+	for _, m := range marks {
+		if m.Fate != chat.Undecrypted && m.Fate != chat.Recovered {
+			continue
+		}
+		i := slices.IndexFunc(all, func(t chat.Trail) bool {
+			x := t.Message
+			return x.ID == m.Message && (m.Who == x.Sender || m.Who == x.SenderAlt || m.Chat == x.Chat || m.Chat == x.ChatAlt)
+		})
+		if i < 0 {
+			all, i = append(all, chat.Trail{Message: chat.Message{ID: m.Message, Chat: m.Chat, Sender: m.Who, Time: m.Time}, Came: m.Time}), len(all)
+		}
+		all[i].Own = append(all[i].Own, m)
+		slices.SortStableFunc(all[i].Own, func(a, b chat.Mark) int { return a.Time.Compare(b.Time) })
+	}
+	return all
 }
 
 // Newest are the newest n of all, oldest first.

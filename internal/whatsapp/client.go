@@ -41,15 +41,16 @@ type Devices interface {
 	GetAllDevices(ctx context.Context) ([]*store.Device, error)
 }
 
-// Options are what a Client needs. All but Receipts, Composes, PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
+// Options are what a Client needs. All but Marks, Composes, PairPhone, HTTP, TempDir, Count, Delivered, Watch and Version are required.
 type Options struct {
 	Devices Devices
 	Notes   Notes
 	// Receive stores a message durably; the message is acknowledged when it returns nil. It must not
 	// use the network beyond its database.
 	Receive func(ctx context.Context, m chat.Message) error
-	// Receipts, if set, is told that messages of the bot were delivered or read. It must not block.
-	Receipts func([]chat.Mark)
+	// Marks, if set, is told that messages of the bot were delivered or read, and that one that came in could not be
+	// decrypted or has come again. It must not block.
+	Marks func([]chat.Mark)
 	// Composes, if set, is told that the person with the addresses who is typing in a chat, or has stopped; see Expect.
 	Composes func(ctx context.Context, chatJID string, typing bool, who ...string) error
 	// Show is told of each change of the state: pairing codes, connected, ended. It must not

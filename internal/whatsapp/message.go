@@ -24,19 +24,10 @@ func (s self) is(j types.JID) bool {
 // it is to be acknowledged and forgotten.
 func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 	info := evt.Info
+	if reason := unconcerning(info, me); reason != "" {
+		return m, reason
+	}
 	switch {
-	case info.Chat.Server == types.BroadcastServer:
-		return m, "status or broadcast"
-	case info.Chat.Server == types.NewsletterServer:
-		return m, "newsletter"
-	case info.Chat.Server != types.GroupServer && info.Chat.Server != types.DefaultUserServer && info.Chat.Server != types.HiddenUserServer:
-		return m, "neither a person nor a group"
-	case info.Chat.User == "" || info.Sender.User == "" && !info.IsFromMe:
-		return m, "no address"
-	case info.Category == "peer":
-		return m, "between the account's own devices"
-	case info.IsFromMe && info.Sender.Device == me.device, me.sentByUs != nil && me.sentByUs(info.ID):
-		return m, "the bot's own"
 	case evt.SourceWebMsg != nil && evt.UnavailableRequestID == "":
 		return m, "history"
 	}
@@ -58,12 +49,37 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		Kind:      c.kind,
 		Media:     c.media,
 		Change:    change,
-		Group:     info.Chat.Server == types.GroupServer,
 		FromMe:    info.IsFromMe,
 		Mentioned: c.mentions(me),
 		Mentions:  c.mentioned(),
 		Quoted:    c.quoted(me),
 	}
+	addressed(&m, info, me)
+	return m, ""
+}
+
+// unconcerning says why a message is not for us, whatever is in it; it is empty where it may be.
+func unconcerning(info types.MessageInfo, me self) string {
+	switch {
+	case info.Chat.Server == types.BroadcastServer:
+		return "status or broadcast"
+	case info.Chat.Server == types.NewsletterServer:
+		return "newsletter"
+	case info.Chat.Server != types.GroupServer && info.Chat.Server != types.DefaultUserServer && info.Chat.Server != types.HiddenUserServer:
+		return "neither a person nor a group"
+	case info.Chat.User == "" || info.Sender.User == "" && !info.IsFromMe:
+		return "no address"
+	case info.Category == "peer":
+		return "between the account's own devices"
+	case info.IsFromMe && info.Sender.Device == me.device, me.sentByUs != nil && me.sentByUs(info.ID):
+		return "the bot's own"
+	}
+	return ""
+}
+
+// addressed puts in m whose it is and where.
+func addressed(m *chat.Message, info types.MessageInfo, me self) {
+	m.Group = info.Chat.Server == types.GroupServer
 	m.Sender, m.SenderAlt = address(info.Sender, info.SenderAlt)
 	if info.IsFromMe {
 		m.Sender, m.SenderAlt = address(me.lid, me.pn)
@@ -79,7 +95,6 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 	default:
 		m.Chat, m.ChatAlt = address(info.Chat, info.SenderAlt)
 	}
-	return m, ""
 }
 
 // address returns a person's canonical address, the LID if it is known, and the other one.

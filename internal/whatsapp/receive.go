@@ -48,8 +48,12 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	switch evt := evt.(type) {
 	case *events.Message:
 		l.mu.Lock()
+		_, again := l.awaited[evt.Info.ID]
 		delete(l.awaited, evt.Info.ID)
 		l.mu.Unlock()
+		if again {
+			l.markOwn(ctx, evt.Info, chat.Recovered, "")
+		}
 		if l.unkept.Swap(false) {
 			tell(l.refused)
 			return false // its text stays in the buffer, and what it brings is stored next time
@@ -74,19 +78,20 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		}
 		l.delivered(evt)
 		l.Log.Debug("receipt", "type", string(evt.Type), "chat", mask.JID(evt.Chat.String()), "ids", evt.MessageIDs)
-		if marks := l.receipts(evt); len(marks) > 0 && l.Receipts != nil {
-			l.Receipts(marks)
-		}
+		l.mark(l.receipts(evt)...)
 	case *events.ChatPresence:
 		l.composes(ctx, evt)
 	case *events.MediaRetry:
 		l.reuploaded(evt)
 	case *events.UndecryptableMessage:
+		why := "its sender's phone was asked to send it again"
 		if evt.IsUnavailable {
 			l.count(Unavailable)
+			why = "it came without its text, for which the account's phone was asked"
 		} else {
 			l.count(Undecryptable)
 		}
+		l.markOwn(ctx, evt.Info, chat.Undecrypted, why)
 		l.mu.Lock()
 		if len(l.awaited) < awaitedMost {
 			l.awaited[evt.Info.ID] = time.Now()
@@ -106,6 +111,29 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		l.phoneSeen(ctx, time.Now())
 	}
 	return true
+}
+
+// mark tells of marks, if there are any and anybody wants to know.
+func (l *link) mark(marks ...chat.Mark) {
+	if len(marks) > 0 && l.Marks != nil {
+		l.Marks(marks)
+	}
+}
+
+// markOwn marks a message that came in, where it may be for us.
+func (l *link) markOwn(ctx context.Context, info types.MessageInfo, fate chat.Fate, why string) {
+	wm, me := l.client()
+	if unconcerning(info, me) != "" {
+		return
+	}
+	// As far as the store knows them: the message, when it comes, has both addresses as well.
+	_ = fill(ctx, wm.Store.LIDs, info.Sender, &info.SenderAlt)
+	if info.IsFromMe {
+		_ = fill(ctx, wm.Store.LIDs, info.Chat, &info.RecipientAlt)
+	}
+	var m chat.Message
+	addressed(&m, info, me)
+	l.mark(chat.Mark{Message: info.ID, Fate: fate, Chat: m.Chat, Who: m.Sender, Time: time.Now(), Why: why})
 }
 
 // receipts are what a receipt tells of messages of the bot. In the account's chat with itself it is the account's phone

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,12 +157,28 @@ func TestMessageThatNeverDecryptsIsSaid(t *testing.T) {
 	l.Count = func(e Event) { counted[e]++ }
 	l.Receive = func(context.Context, chat.Message) error { return nil }
 	l.use(t.Context(), &store.Device{})
-	for _, id := range []string{"HEALED", "GONE"} {
-		l.handle(t.Context(), &events.UndecryptableMessage{Info: types.MessageInfo{ID: id}})
+	var marks []string
+	l.Marks = func(all []chat.Mark) {
+		for _, m := range all {
+			marks = append(marks, fmt.Sprintf("%s %s %t", m.Message, m.Fate, m.Who != "" && m.Chat != "" && !m.Time.IsZero()))
+		}
 	}
 	healed := event(fromAlice, text("hi"))
+	info := healed.Info
+	for _, id := range []string{"HEALED", "GONE"} {
+		info.ID = id
+		l.handle(t.Context(), &events.UndecryptableMessage{Info: info})
+	}
+	status := info
+	status.ID, status.Chat = "STATUS", types.StatusBroadcastJID
+	l.handle(t.Context(), &events.UndecryptableMessage{Info: status})
 	healed.Info.ID = "HEALED"
-	l.handle(t.Context(), healed)
+	for range 2 {
+		l.handle(t.Context(), healed)
+	}
+	if want := []string{"HEALED undecrypted true", "GONE undecrypted true", "HEALED recovered true"}; !slices.Equal(marks, want) {
+		t.Errorf("marked %q, want %q", marks, want)
+	}
 	l.vanished(time.Now().Add(patience / 2))
 	if counted[Vanished] != 0 {
 		t.Errorf("%d are gone before the time", counted[Vanished])
@@ -169,7 +186,7 @@ func TestMessageThatNeverDecryptsIsSaid(t *testing.T) {
 	for range 2 {
 		l.vanished(time.Now().Add(2 * patience))
 	}
-	if counted[Vanished] != 1 || counted[Undecryptable] != 2 {
-		t.Errorf("counted %v, want 2 undecryptable and 1 vanished", counted)
+	if counted[Vanished] != 2 || counted[Undecryptable] != 3 {
+		t.Errorf("counted %v, want 3 undecryptable and 2 vanished", counted)
 	}
 }
