@@ -20,7 +20,7 @@ import (
 )
 
 // format is the number of the lines' layout. It rises with each change that an older program cannot read.
-const format = 1
+const format = 2
 
 // what is the header's mark.
 const what = "wabot session"

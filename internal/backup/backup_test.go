@@ -39,7 +39,7 @@ func one() listed {
 		transfer.Contact{JID: "1@lid", Full: "Ännchen"}, transfer.ChatSettings{JID: "1@lid", MutedUntil: -1}, transfer.Secret{ID: "X", Secret: []byte{1}},
 		transfer.Token{JID: "1@lid", Sent: &sent}, transfer.Salt{Salt: []byte{2}}, transfer.Event{Hash: []byte{3}, Handled: true},
 		transfer.Sent{ID: "Y", Plaintext: []byte{4}}, transfer.LID{LID: "1", PN: "2"}, transfer.Note{Key: "k", Value: []byte("v")},
-		transfer.Charge{JSON: `{"id":"a"}`}, transfer.Mark{Message: "A", Fate: "gated"}, transfer.Turn{Chat: "1@lid", Ended: 5, Messages: []transfer.Message{{Came: 4, JSON: `{"text":"what is a quasar"}`}}}, transfer.Waiting{Chat: "1@lid", Message: transfer.Message{JSON: "{}"}},
+		transfer.Charge{JSON: `{"id":"a"}`}, transfer.Mark{Message: "A", Fate: "gated"}, transfer.Heard{Chat: "1@g.us", JSON: `[{"text":"hi"}]`}, transfer.Turn{Chat: "1@lid", Ended: 5, Messages: []transfer.Message{{Came: 4, JSON: `{"text":"what is a quasar"}`}}}, transfer.Waiting{Chat: "1@lid", Message: transfer.Message{JSON: "{}"}},
 	}
 }
 
@@ -169,7 +169,7 @@ func TestForeign(t *testing.T) {
 		{"another's text", seal("hello"), ErrForeign, ""},
 		{"another's JSON", seal(`{"name":"x"}`), ErrForeign, ""},
 		{"another's list", seal(`[1]`), ErrForeign, ""},
-		{"a newer one", seal(`{"what":"wabot session","format":2,"by":"v9"}`), nil, "newer wabot (v9)"},
+		{"a newer one", seal(`{"what":"wabot session","format":99,"by":"v9"}`), nil, "newer wabot (v9)"},
 		{"an unknown kind", seal(head + `{"kind":"soul","row":{}}`), ErrDamaged, `"soul"`},
 		{"an unknown field", seal(head + `{"kind":"LID","row":{"lod":"1"}}`), ErrDamaged, "lod"},
 	} {

@@ -85,6 +85,30 @@ func TestSummary(t *testing.T) {
 	}
 }
 
+// What was said in recordings and stood in documents is summarised too; of pictures, that there were some.
+func TestSummaryHasMedia(t *testing.T) {
+	t.Parallel()
+	w, b := longChat(t, 8)
+	carries := func(i int, kind chat.Kind, read string) {
+		m := &w.history[i].Messages[0]
+		m.Kind, m.Media, m.Read = kind, &chat.Media{Name: "x"}, read
+	}
+	carries(0, chat.Voice, "my boat is called Anna")
+	carries(1, chat.Document, "the lease ends in May "+strings.Repeat("and so on ", 1000)+"its end")
+	carries(2, chat.Image, "")
+	w.history[3].Messages[0].Quoted = &chat.Quoted{ID: "q", Kind: chat.Voice, Media: &chat.Media{}, Read: "quoted talk"}
+	if err := b.summarise(t.Context(), toSummarise{chat: aliceLID, model: "openai"}); err != nil {
+		t.Fatal(err)
+	}
+	for text, told := range map[string]bool{
+		"my boat is called Anna": true, "the lease ends in May": true, "its end": false, "quoted talk": true, "image \"x\", which is not shown again": true,
+	} {
+		if w.wasTold(text) != told {
+			t.Errorf("for the summary the model was told %q: %v", text, !told)
+		}
+	}
+}
+
 // A summary is counted for whom it is made, and none is made for those whose budget is used up.
 func TestSummaryIsCharged(t *testing.T) {
 	t.Parallel()

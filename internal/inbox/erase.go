@@ -34,7 +34,7 @@ func (b *Inbox) Erase(ctx context.Context, chatJID string, person ...string) err
 				x.Messages[i], said = Erased(m), true
 			case m.Quoted != nil && by(m.Quoted.Sender):
 				q := *m.Quoted
-				q.Text = ""
+				q.Text, q.Read, q.Media = "", "", nil
 				x.Messages[i].Quoted, quoted = &q, true
 			}
 		}

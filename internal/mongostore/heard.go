@@ -29,6 +29,18 @@ const kindHeard = "heard"
 
 func heardID(chatJID string) string { return "h/" + escape(chatJID) }
 
+func rowOfHeard(chatJID string, all []chat.Message) (heardRow, error) {
+	text, err := json.Marshal(all)
+	if err != nil {
+		return heardRow{}, fmt.Errorf("write what was heard: %w", err)
+	}
+	row := heardRow{ID: heardID(chatJID), Kind: kindHeard, Chat: chatJID, Said: string(text)}
+	if len(all) > 0 {
+		row.Ended = slices.MinFunc(all, func(a, b chat.Message) int { return a.Time.Compare(b.Time) }).Time.UnixNano()
+	}
+	return row, nil
+}
+
 // Heard implements inbox.Store.
 func (s *Store) Heard(ctx context.Context, chatJID string) ([]chat.Message, error) {
 	const doing = "read what was heard"
@@ -54,13 +66,9 @@ func (s *Store) Heard(ctx context.Context, chatJID string) ([]chat.Message, erro
 // SetHeard implements inbox.Store.
 func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
 	const doing = "keep what was heard"
-	text, err := json.Marshal(all)
+	row, err := rowOfHeard(chatJID, all)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
-	}
-	row := heardRow{ID: heardID(chatJID), Kind: kindHeard, Chat: chatJID, Said: string(text)}
-	if len(all) > 0 {
-		row.Ended = slices.MinFunc(all, func(a, b chat.Message) int { return a.Time.Compare(b.Time) }).Time.UnixNano()
 	}
 	return s.write(ctx, doing, func(ctx context.Context) error {
 		if len(all) == 0 {

@@ -264,6 +264,12 @@ func (s *Store) inboxAll(ctx context.Context, each func(transfer.Row) error) err
 	if err != nil {
 		return err
 	}
+	err = eachDocument(ctx, s.inboxRows, closed(kindHeard), "_id", func(row heardRow) error {
+		return each(transfer.Heard{Chat: row.Chat, JSON: row.Said})
+	})
+	if err != nil {
+		return err
+	}
 	ended := bson.D{field("kind", kindTurn), field("open", false)}
 	if err := eachDocument(ctx, s.inboxRows, ended, "chat kind open ended seq", turn); err != nil {
 		return err
@@ -448,6 +454,16 @@ func (w *writer) add(ctx context.Context, r transfer.Row) error {
 		w.put(s.inboxRows, rowOfMark(chat.Mark{
 			Message: r.Message, Fate: chat.Fate(r.Fate), Chat: r.Chat, Who: r.Who, Time: time.Unix(0, r.At), Why: r.Why,
 		}))
+	case transfer.Heard:
+		all, err := r.Read()
+		if err != nil {
+			return err
+		}
+		row, err := rowOfHeard(r.Chat, all)
+		if err != nil {
+			return err
+		}
+		w.put(s.inboxRows, row)
 	case transfer.Turn:
 		return w.turn(ctx, r)
 	case transfer.Waiting:

@@ -32,18 +32,19 @@ func (s *Store) Heard(ctx context.Context, chatJID string) ([]chat.Message, erro
 
 // SetHeard implements inbox.Store.
 func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message) error {
-	const doing = "keep what was heard"
+	return s.transaction(ctx, "keep what was heard", func(tx transaction) error { return tx.setHeard(chatJID, all) })
+}
+
+func (t transaction) setHeard(chatJID string, all []chat.Message) error {
+	if len(all) == 0 {
+		return t.exec(deleteHeard, chatJID)
+	}
 	text, err := json.Marshal(all)
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("write what was heard: %w", err)
 	}
-	return s.transaction(ctx, doing, func(tx transaction) error {
-		if len(all) == 0 {
-			return tx.exec(deleteHeard, chatJID)
-		}
-		oldest := slices.MinFunc(all, func(a, b chat.Message) int { return a.Time.Compare(b.Time) })
-		return tx.exec(putHeard, chatJID, string(text), nanoseconds(oldest.Time))
-	})
+	oldest := slices.MinFunc(all, func(a, b chat.Message) int { return a.Time.Compare(b.Time) })
+	return t.exec(putHeard, chatJID, string(text), nanoseconds(oldest.Time))
 }
 
 // nanoseconds is a time as the store keeps it, 0 where it is not known.

@@ -95,6 +95,8 @@ var sharedTables = []table{
 		reading(func(r *transfer.Charge) []any { return []any{&r.JSON} })},
 	{`SELECT message, fate, chat, who, at, why FROM marks`,
 		reading(func(r *transfer.Mark) []any { return []any{&r.Message, &r.Fate, &r.Chat, &r.Who, &r.At, &r.Why} })},
+	{`SELECT chat, messages FROM heard`,
+		reading(func(r *transfer.Heard) []any { return []any{&r.Chat, &r.JSON} })},
 }
 
 const (
@@ -314,6 +316,12 @@ func (t transaction) put(device string, r transfer.Row) error {
 		return t.charge([]chat.Charge{c})
 	case transfer.Mark:
 		return t.exec(putMark, r.Message, r.Fate, r.Chat, r.Who, r.At, r.Why)
+	case transfer.Heard:
+		all, err := r.Read()
+		if err != nil {
+			return err
+		}
+		return t.setHeard(r.Chat, all)
 	case transfer.Turn:
 		return t.putTurn(r)
 	case transfer.Waiting:

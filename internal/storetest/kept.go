@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -388,6 +389,25 @@ func oldHeard(t *testing.T, b *box) {
 	b.check(b.SetHeard(t.Context(), group, []chat.Message{said("b", 5)}))
 	want(4)
 	b.check(b.SetHeard(t.Context(), group, nil))
+	want(8)
+
+	// A summary is as old as its making, and goes like the rest.
+	box := inbox.New(b.Store, inbox.Options{}, slog.New(slog.DiscardHandler))
+	b.check(box.SetSummary(t.Context(), alice, inbox.Summary{Text: "in short", Through: at(1), Last: "a"}, at(6)))
+	want(6)
+	old, err := b.keeper().OldHeard(t.Context(), at(7), 5)
+	b.check(err)
+	if len(old) != 1 {
+		t.Fatalf("old are %q", old)
+	}
+	b.check(box.ForgetHeard(t.Context(), old[0], at(6)))
+	if s, err := box.Summary(t.Context(), alice); err != nil || s.Text != "in short" {
+		t.Errorf("the summary is %+v, %v", s, err)
+	}
+	b.check(box.ForgetHeard(t.Context(), old[0], at(7)))
+	if s, err := box.Summary(t.Context(), alice); err != nil || s != (inbox.Summary{}) {
+		t.Errorf("the summary is %+v, %v", s, err)
+	}
 	want(8)
 }
 

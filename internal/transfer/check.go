@@ -79,6 +79,9 @@ func (c *checker) check(r Row) error {
 		return errors.Join(length("index", r.Index, 32), length("value", r.Value, 32))
 	case Event:
 		return length("hash", r.Hash, 32)
+	case Heard:
+		_, err := r.Read()
+		return err
 	case Turn:
 		if len(r.Messages) == 0 {
 			return errors.New("it has no messages")

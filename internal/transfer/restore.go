@@ -73,7 +73,7 @@ var rowTypes = func() map[Kind]reflect.Type {
 	types := map[Kind]reflect.Type{}
 	for _, r := range []Row{
 		Device{}, Identity{}, Session{}, PreKey{}, PreKeyCount{}, SenderKey{}, SyncKey{}, Version{}, MAC{}, Contact{},
-		ChatSettings{}, Secret{}, Token{}, Salt{}, Event{}, Sent{}, LID{}, Note{}, Charge{}, Mark{}, Turn{}, Waiting{},
+		ChatSettings{}, Secret{}, Token{}, Salt{}, Event{}, Sent{}, LID{}, Note{}, Charge{}, Mark{}, Heard{}, Turn{}, Waiting{},
 	} {
 		types[r.Kind()] = reflect.TypeOf(r)
 	}

@@ -32,6 +32,7 @@ const (
 	KindNote         Kind = "note"
 	KindCharge       Kind = "charge"
 	KindMark         Kind = "mark"
+	KindHeard        Kind = "chat memory"
 	KindTurn         Kind = "turn"
 	KindWaiting      Kind = "waiting message"
 )
@@ -39,7 +40,7 @@ const (
 // Kinds are all kinds, in the order in which they are shown.
 var Kinds = []Kind{
 	KindDevice, KindIdentity, KindSession, KindPreKey, KindPreKeyCount, KindSenderKey, KindSyncKey, KindVersion, KindMAC,
-	KindContact, KindChatSettings, KindSecret, KindToken, KindSalt, KindEvent, KindSent, KindLID, KindNote, KindCharge, KindMark, KindTurn, KindWaiting,
+	KindContact, KindChatSettings, KindSecret, KindToken, KindSalt, KindEvent, KindSent, KindLID, KindNote, KindCharge, KindMark, KindHeard, KindTurn, KindWaiting,
 }
 
 // Row is one thing that a store keeps: one of the types below, as a value. Addresses are those
@@ -219,6 +220,21 @@ type Mark struct {
 	Why     string `json:"why"`
 }
 
+// Heard is what the inbox keeps of a chat beside its turns: what was said in a group and is not to be answered, or a summary.
+type Heard struct {
+	Chat string `json:"chat"`
+	JSON string `json:"json"` // a list of chat.Message, not empty
+}
+
+// Read gives the messages.
+func (h Heard) Read() ([]chat.Message, error) {
+	var all []chat.Message
+	if err := json.Unmarshal([]byte(h.JSON), &all); err != nil {
+		return nil, fmt.Errorf("read what was heard in a chat: %w", err)
+	}
+	return all, nil
+}
+
 // Turn is a turn of the inbox with its messages. The ended ones of all chats come first, those of a chat in
 // the order in which they ended, then the open ones in the order in which they were begun.
 type Turn struct {
@@ -276,5 +292,6 @@ func (LID) Kind() Kind          { return KindLID }
 func (Note) Kind() Kind         { return KindNote }
 func (Charge) Kind() Kind       { return KindCharge }
 func (Mark) Kind() Kind         { return KindMark }
+func (Heard) Kind() Kind        { return KindHeard }
 func (Turn) Kind() Kind         { return KindTurn }
 func (Waiting) Kind() Kind      { return KindWaiting }

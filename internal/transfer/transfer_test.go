@@ -22,6 +22,7 @@ import (
 	"wabot/internal/inbox"
 	"wabot/internal/mongostore"
 	"wabot/internal/mongotest"
+	"wabot/internal/retention"
 	"wabot/internal/sqlitestore"
 	"wabot/internal/storetest"
 	"wabot/internal/trail"
@@ -34,6 +35,7 @@ type whole interface {
 	inbox.Store
 	budget.Store
 	trail.Store
+	retention.Store
 	PreKeys(ctx context.Context) (int, error)
 }
 
@@ -155,6 +157,11 @@ func fill(t *testing.T, p place, seed uint64, people int) {
 	ok(d.NCTSalt.PutNCTSalt(ctx, some(16)))
 	ok(s.SetNote(ctx, "whatsapp.connected", []byte(`"2026-03-01T12:00:00Z"`)))
 	ok(s.SetNote(ctx, "whatsapp.dead-letter.X", some(70)))
+	ok(s.SetNote(ctx, "chat/settings/7@lid", []byte(`{"voice":"always"}`)))
+	ok(s.SetNote(ctx, "chat/access", []byte(`[{"who":"491","allow":true}]`)))
+	ok(s.SetHeard(ctx, "1-5@g.us", []chat.Message{{Chat: "1-5@g.us", ID: "H", Sender: "7@lid", Time: noon.Add(time.Second), Text: "we meet at noon", Kind: chat.Text}}))
+	box := inbox.New(s, inbox.Options{}, slog.New(slog.DiscardHandler))
+	ok(box.SetSummary(ctx, "7@lid", inbox.Summary{Text: "Ann likes boats.", Through: noon, Last: "A"}, noon))
 
 	now := noon
 	tick := func() time.Time { now = now.Add(time.Second); return now }
@@ -273,6 +280,16 @@ func TestThereAndBack(t *testing.T) {
 				}
 			}
 			same(t, "the copy", rows(t, b.end()), was)
+			copied, _ := b.open()
+			if s, err := inbox.New(copied, inbox.Options{}, slog.New(slog.DiscardHandler)).Summary(t.Context(), "7@lid"); err != nil || s.Text != "Ann likes boats." {
+				t.Errorf("the summary is %+v, %v", s, err)
+			}
+			// What is kept of chats is as old as it was.
+			for after, want := range map[time.Duration]int{0: 0, time.Millisecond: 1, time.Minute: 2} {
+				if old, err := copied.OldHeard(t.Context(), noon.Add(after), 9); err != nil || len(old) != want {
+					t.Errorf("%v after noon %q are old, %v; want %d", after, old, err, want)
+				}
+			}
 			if err := transfer.Usable(t.Context(), a.end()); !errors.As(err, new(transfer.Refusal)) {
 				t.Errorf("the source after the copy: %v", err)
 			}
