@@ -153,7 +153,7 @@ func (s *Store) begin(ctx context.Context, o Options, deadline time.Time) error 
 	s.collections(databaseName(o.URL))
 	s.devices = &Devices{s: s, known: make(map[string]*device)}
 	s.devices.lids = newLIDs(s)
-	steps := []func(context.Context) error{s.checkSchema, s.checkKeys, s.markSchema, s.makeIndexes}
+	steps := []func(context.Context) error{s.checkSchema, s.checkKeys, s.markSchema, s.makeIndexes, s.dropIndexes}
 	if o.Look {
 		s.passive.Store(true)
 		steps = steps[:2]
@@ -354,6 +354,22 @@ func (s *Store) makeIndexes(ctx context.Context) error {
 	}
 	return nil
 }
+
+// dropIndexes drops those that versions before have made and this one does not need: each costs with every write. It is no
+// step of the schema, because a version before, which makes its index again, may come back any time.
+func (s *Store) dropIndexes(ctx context.Context) error {
+	return s.try(ctx, "drop an index of inbox that is not needed any more", func(ctx context.Context) error {
+		err := s.inboxRows.Indexes().DropOne(ctx, "open_1_kind_1")
+		var refused mongo.CommandError
+		if errors.As(err, &refused) && refused.Code == indexNotFound {
+			return nil
+		}
+		return err
+	})
+}
+
+// indexNotFound is MongoDB's code for an index that is not there.
+const indexNotFound = 27
 
 func byID(id string) bson.D { return bson.D{{Key: "_id", Value: id}} }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +194,37 @@ func TestOpenWithoutIndex(t *testing.T) {
 	_, err := Open(t.Context(), Options{URL: address, Timeout: 20 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "make the index of lids by pn") || strings.Contains(err.Error(), "4915112345") {
 		t.Errorf("open: %v", err)
+	}
+}
+
+// An index that an older version has left is dropped, once, and the others stay.
+func TestOpenDropsOldIndexes(t *testing.T) {
+	t.Parallel()
+	url := mongotest.New(t)
+	s := open(t, url)
+	names := func() (all []string) {
+		t.Helper()
+		specs, err := s.inboxRows.Indexes().ListSpecifications(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range specs {
+			all = append(all, spec.Name)
+		}
+		slices.Sort(all)
+		return all
+	}
+	want := names()
+	_, err := s.inboxRows.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "open", Value: int32(1)}, {Key: "kind", Value: int32(1)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(); !slices.Contains(got, "open_1_kind_1") {
+		t.Fatalf("the old index is not among %v", got)
+	}
+	open(t, url)
+	if got := names(); !slices.Equal(got, want) {
+		t.Errorf("the indexes are %v, want %v", got, want)
 	}
 }
 
