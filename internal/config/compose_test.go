@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // What docker-compose.yml decides itself, or must not pass on to the bot.
@@ -37,6 +39,19 @@ func TestGeneratedCompose(t *testing.T) {
 		}
 	}
 	same(t, path, got, want.String(), func(s string) string { return head + begin + s + end + tail })
+}
+
+// docker-compose 1.29 lets the last of two equal keys win; compose v2 refuses the whole file.
+func TestComposeKeysDiffer(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(top, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := yaml.Unmarshal(text, &all); err != nil {
+		t.Error(err)
+	}
 }
 
 // The defaults of docker-compose.yml are the example's, so that the bot warns of them.
