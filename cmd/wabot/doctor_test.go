@@ -99,6 +99,16 @@ func TestDoctorOnFiles(t *testing.T) {
 	w.checkup(t, ctx, 0, "ok +model")
 
 	env := w.env
+	w.env = append(env[:len(env):len(env)], "VOICE_REPLY=auto", "SPEECH_BASE_URL="+w.model.URL(), "SPEECH_MODEL=mouth")
+	w.checkup(t, ctx, 0, "warning +voice +VOICE_REPLY=auto is for voice messages, and none is listened to", "ok +voice +answers are spoken by mouth")
+	w.env = append(w.env, "TRANSCRIBE_ENABLED=True", "TRANSCRIBE_BASE_URL="+w.model.URL(), "TRANSCRIBE_MODEL=ears")
+	w.checkup(t, ctx, 0, "ok +voice +recordings are written down by ears", "ok +voice +answers are spoken by mouth")
+	w.model.Fail(llmtest.Fault{Kind: llmtest.BadKey, Model: "ears"})
+	w.checkup(t, ctx, 0, "warning +voice +recordings cannot be written down: .*auth.*\\n.*TRANSCRIBE_", "ok +voice +answers")
+	w.model.Fail(llmtest.Fault{Kind: llmtest.HTML, Model: "mouth"})
+	w.checkup(t, ctx, 0, "ok +voice +recordings", "warning +voice +answers cannot be spoken .*\\n.*SPEECH_")
+	w.model.Fail(llmtest.Fault{})
+
 	w.env = append(env[:len(env):len(env)], "HTTPS_PROXY=http://127.0.0.1:1")
 	w.checkup(t, ctx, 1, "error +whatsapp +it cannot be reached", "skipped +clock")
 	w.env = append(env[:len(env):len(env)], "HISTORY=many", "PREFIX_ENABLED=perhaps")

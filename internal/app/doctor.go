@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"wabot/internal/config"
 	"wabot/internal/llm"
 	"wabot/internal/mask"
+	"wabot/internal/media"
 	"wabot/internal/mongostore"
 	"wabot/internal/sqlitestore"
 	"wabot/internal/transfer"
@@ -80,7 +82,7 @@ func examine(ctx context.Context, p Process, args []string) error {
 		d.sqlite(ctx)
 	}
 	d.models(ctx)
-	d.speech()
+	d.speech(ctx)
 	d.whatsapp(ctx)
 	d.daemon(ctx)
 	if ctx.Err() != nil {
@@ -329,14 +331,62 @@ func (d *doctor) model(ctx context.Context, e config.Entry) {
 	d.say(ok, "model", fmt.Sprintf("%s (%s) answers, in %.1f s", e.Name, e.Model, time.Since(begin).Seconds()), "")
 }
 
-// speech says which services write down recordings; they are not asked, as that costs.
-func (d *doctor) speech() {
-	t := d.cfg.Media.Transcribe
-	if t.On != config.SwitchOn {
-		d.say(ok, "voice", "recordings are not written down", "")
+// speech has a second of silence written down and a word spoken, where that is on. Without either the bot answers still, by texts
+// and to texts, so nothing here is an error.
+func (d *doctor) speech(ctx context.Context) {
+	m := d.cfg.Media
+	listens := m.Transcribe.On == config.SwitchOn && m.AudioMB > 0
+	switch {
+	case !listens && m.VoiceReply == config.VoiceAuto:
+		d.say(warning, "voice", "VOICE_REPLY=auto is for voice messages, and none is listened to", "set TRANSCRIBE_ENABLED=True and AUDIO_MAX_MB above 0, or VOICE_REPLY=off")
+	case !listens:
+		d.say(ok, "voice", "recordings are not written down (TRANSCRIBE_ENABLED); who sends one is told so", "")
+	default:
+		begin := time.Now()
+		if _, err := d.service(m.Transcribe).Transcribe(ctx, llm.Media{MIME: "audio/wav", Data: silentWAV()}, ""); err != nil {
+			d.say(warning, "voice", "recordings cannot be written down: "+mask.Text(err.Error()), "look at the settings TRANSCRIBE_..., or set TRANSCRIBE_ENABLED=False")
+		} else {
+			d.say(ok, "voice", fmt.Sprintf("recordings are written down by %s, in %.1f s", m.Transcribe.Model, time.Since(begin).Seconds()), "")
+		}
+	}
+	if m.VoiceReply == config.VoiceOff {
+		if m.Speech.On == config.SwitchOn {
+			d.say(skipped, "voice", "answers are spoken only where !voice asks for it, by "+m.Speech.Model, "set VOICE_REPLY=auto to have that looked at, too")
+		}
 		return
 	}
-	d.say(ok, "voice", "recordings are written down by "+t.Model+", which was not asked", "")
+	begin := time.Now()
+	sound, err := d.service(m.Speech).Speak(ctx, "ok", m.Voice)
+	if err == nil {
+		if _, unlike := media.Measure(sound.Data); unlike != nil {
+			err = fmt.Errorf("%s sends %s, and WhatsApp takes Opus in Ogg alone", m.Speech.Model, sound.MIME)
+		}
+	}
+	if err != nil {
+		d.say(warning, "voice", "answers cannot be spoken and will be texts: "+mask.Text(err.Error()), "look at the settings SPEECH_..., or set VOICE_REPLY=off")
+		return
+	}
+	d.say(ok, "voice", fmt.Sprintf("answers are spoken by %s, in %.1f s", m.Speech.Model, time.Since(begin).Seconds()), "")
+}
+
+// service is the client of a service for recordings or voices, which is asked once.
+func (d *doctor) service(s config.Speech) *llm.Client {
+	return llm.New(llm.Options{BaseURL: s.BaseURL, Key: s.Key.Reveal(), Model: s.Model, Total: examining, MaxRetries: -1})
+}
+
+// silentWAV is a second without a sound: a WAV file of 16-bit samples in one channel, 8000 a second.
+func silentWAV() []byte {
+	const rate, size = 8000, 2
+	b := []byte("RIFF\x00\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00")
+	b = binary.LittleEndian.AppendUint32(b, rate)
+	b = binary.LittleEndian.AppendUint32(b, rate*size)
+	b = binary.LittleEndian.AppendUint16(b, size)
+	b = binary.LittleEndian.AppendUint16(b, size*8)
+	b = append(b, "data"...)
+	b = binary.LittleEndian.AppendUint32(b, rate*size)
+	b = append(b, make([]byte, rate*size)...)
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
+	return b
 }
 
 // whatsapp asks whether WhatsApp can be reached, and what time it is there.
