@@ -1,12 +1,10 @@
 package web
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"fmt"
-	"html/template"
 	"net/http"
 	"strings"
 	"time"
@@ -17,14 +15,8 @@ import (
 )
 
 var (
-	//go:embed page.html
-	pageText string
 	//go:embed page.css
 	style string
-
-	pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(style) },
-	}).Parse(pageText))
 
 	// policy lets a page do nothing but show itself, in our style alone.
 	policy = func() string {
@@ -42,14 +34,15 @@ const (
 	bad  tone = "bad"
 )
 
-// view is what the page's template shows.
+// view is what the page shows.
 type view struct {
 	Heading      string
 	Tone         tone
 	Reason, Next string
 	// Refresh is in how many seconds the page asks again, 0 for never.
 	Refresh int
-	QR      template.HTML
+	// QR is a picture, as HTML; the rest is text.
+	QR      string
 	Code    string
 	Expiry  string
 	Notices []notice
@@ -232,21 +225,15 @@ func (s *Site) refuse(w http.ResponseWriter, code int, heading, reason, next str
 }
 
 func (s *Site) write(w http.ResponseWriter, code int, v view) {
-	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, v); err != nil {
-		s.Log.Error("make the page; please report this", "err", err)
-		http.Error(w, "The page could not be made; the log says why.", http.StatusInternalServerError)
-		return
-	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
 	// An error here is a reader who has gone.
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(v.html())
 }
 
 // picture draws a QR code, or nothing for a text that is empty or too long for one. It is black on
 // white in dark mode too: not every phone reads the inverse.
-func picture(text string) template.HTML {
+func picture(text string) string {
 	if text == "" {
 		return ""
 	}
@@ -264,9 +251,9 @@ func picture(text string) template.HTML {
 		}
 	}
 	size := code.Size + 2*border
-	return template.HTML(fmt.Sprintf(
+	return fmt.Sprintf(
 		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="The QR code to link the phone" shape-rendering="crispEdges"><rect width="%d" height="%d" fill="#fff"/><path d="%s" fill="#000"/></svg>`,
-		size, size, 5*size, 5*size, size, size, path.String()))
+		size, size, 5*size, 5*size, size, size, path.String())
 }
 
 // sentence makes a whole sentence of a clause.
