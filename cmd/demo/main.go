@@ -4,6 +4,8 @@
 //
 //	printf 'hello\n!help\n' | go run ./cmd/demo
 //
+// The line "/send FILE" sends a picture, a recording or a document from the disk.
+//
 // With a model in the environment or in .env that one answers, else a small one built in.
 package main
 
@@ -12,8 +14,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -31,18 +35,39 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
+	switch args := os.Args[1:]; {
+	case len(args) == 1 && args[0] == app.ReadPDF:
+		os.Exit(readPDF(ctx))
+	case len(args) > 0:
+		fmt.Fprintln(os.Stderr, "demo: it takes no arguments; see the top of cmd/demo/main.go")
+		os.Exit(2)
+	}
 	echo := !term.IsTerminal(int(os.Stdin.Fd()))
-	if err := run(ctx, os.Getenv, ".env", os.Stdin, echo, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, self(), os.Getenv, ".env", os.Stdin, echo, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
+// self is how the bot runs this program again, to read PDF.
+func self() []string {
+	path, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	return []string{path}
+}
+
+// readPDF is what self does when the bot runs it.
+func readPDF(ctx context.Context) (exit int) {
+	return app.ExitCode(app.Run(ctx, app.Process{Args: []string{app.ReadPDF}, Stdin: os.Stdin, Stdout: os.Stdout}))
+}
+
 // patience bounds the wait for an answer to a line that was piped in.
 const patience = 5 * time.Minute
 
-// run is the demo. echo repeats each line of in, which no terminal has shown.
-func run(ctx context.Context, getenv func(string) string, dotenv string, in io.Reader, echo bool, out, errs io.Writer) error {
+// run is the demo. self runs this program again; echo repeats each line of in, which no terminal has shown.
+func run(ctx context.Context, self []string, getenv func(string) string, dotenv string, in io.Reader, echo bool, out, errs io.Writer) error {
 	var server whatsapptest.Server
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("start the simulated WhatsApp: %w", err)
@@ -85,7 +110,7 @@ func run(ctx context.Context, getenv func(string) string, dotenv string, in io.R
 	g.Go(func() error {
 		defer stopBot()
 		return app.Run(bot, app.Process{
-			Getenv: lookup, Dotenv: dotenv, Stdout: out, Stderr: errs, WhatsApp: server.HTTPClient(),
+			Self: self, Getenv: lookup, Dotenv: dotenv, Stdout: out, Stderr: errs, WhatsApp: server.HTTPClient(),
 			Watch: func(s whatsapp.State) {
 				if s.QR != "" {
 					select {
@@ -146,7 +171,7 @@ type demo struct {
 // chat sends each line of in and shows what comes back, until in ends; then it has the bot stop and
 // shows what that still had to say.
 func (d *demo) chat(ctx context.Context, in io.Reader, stopBot func()) error {
-	fmt.Fprintln(d.out, "You write to yourself, where the bot always answers. !help asks for help; Ctrl-D ends.")
+	fmt.Fprintln(d.out, "You write to yourself, where the bot always answers. !help asks for help, /send FILE sends a picture or a document, Ctrl-D ends.")
 	watch, stopWatching := context.WithCancel(ctx)
 	shown := make(chan struct{})
 	go func() {
@@ -198,7 +223,15 @@ func (d *demo) say(ctx context.Context, line string) error {
 	case <-d.said: // the end of an answer in several messages
 	default:
 	}
-	if _, err := d.phone.Say(ctx, d.phone.LID(), line); err != nil {
+	draft := whatsapptest.Draft{Text: line}
+	if name, ok := strings.CutPrefix(line, "/send "); ok {
+		var err error
+		if draft, err = attachment(strings.TrimSpace(name)); err != nil {
+			fmt.Fprintln(d.out, "not sent:", err)
+			return nil
+		}
+	}
+	if _, err := d.phone.Send(ctx, d.phone.LID(), draft); err != nil {
 		return fmt.Errorf("send the message: %w", err)
 	}
 	if !d.echo {
@@ -212,6 +245,24 @@ func (d *demo) say(ctx context.Context, line string) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// attachment is a message with a file: a picture, a voice message, or a document.
+func attachment(name string) (whatsapptest.Draft, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return whatsapptest.Draft{}, err
+	}
+	kind := http.DetectContentType(data)
+	file := &whatsapptest.Media{Data: data, Mime: kind, Name: filepath.Base(name)}
+	switch {
+	case strings.HasPrefix(kind, "image/"):
+		return whatsapptest.Draft{Image: file}, nil
+	case kind == "application/ogg":
+		file.Mime = "audio/ogg; codecs=opus"
+		return whatsapptest.Draft{Voice: file}, nil
+	}
+	return whatsapptest.Draft{Document: file}, nil
 }
 
 // byBot tells the bot, another device of the account, from the phone.

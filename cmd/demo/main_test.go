@@ -2,15 +2,26 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"wabot/internal/app"
 	"wabot/internal/llmtest"
 )
+
+// TestMain makes the test's binary the program that the bot runs to read PDF.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == app.ReadPDF {
+		os.Exit(readPDF(context.Background()))
+	}
+	os.Exit(m.Run())
+}
 
 // screen is what the demo prints, and tells when there is more.
 type screen struct {
@@ -64,10 +75,10 @@ func TestPipe(t *testing.T) {
 	t.Parallel()
 	s := &screen{more: make(chan struct{}, 1)}
 	nothing := func(string) string { return "" }
-	if err := run(t.Context(), nothing, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n\n!help\n"), true, s, s); err != nil {
+	if err := run(t.Context(), self(), nothing, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n\n!help\n/send testdata/note.pdf\n/send nothing.pdf\n"), true, s, s); err != nil {
 		t.Fatalf("%v\n%s", err, s)
 	}
-	inOrder(t, s.String(), "38;5;231", "The simulated phone scans it.", "Online as ", "you: hello", "(the bot is typing)", "bot: I am the demo's built-in model", "hello", "you: !help", "bot: I am an AI assistant.")
+	inOrder(t, s.String(), "38;5;231", "The simulated phone scans it.", "Online as ", "you: hello", "(the bot is typing)", "bot: I am the demo's built-in model", "hello", "you: !help", "bot: I am an AI assistant.", "you: /send testdata/note.pdf", "bot: ", "The train leaves at 12:07", "not sent: open nothing.pdf: ")
 	if strings.Contains(s.String(), "level=") {
 		t.Errorf("log lines between the conversation:\n%s", s)
 	}
@@ -82,7 +93,7 @@ func TestTerminalWithAModel(t *testing.T) {
 	in, keyboard := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- run(t.Context(), func(name string) string { return env[name] }, filepath.Join(t.TempDir(), ".env"), in, false, s, s)
+		done <- run(t.Context(), self(), func(name string) string { return env[name] }, filepath.Join(t.TempDir(), ".env"), in, false, s, s)
 	}()
 	s.wait(t, "Ctrl-D ends")
 	io.WriteString(keyboard, "one\n")
@@ -105,7 +116,7 @@ func TestBadSettingsAreSaid(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"ALLOW": "nobody"}
 	s := &screen{more: make(chan struct{}, 1)}
-	err := run(t.Context(), func(name string) string { return env[name] }, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n"), true, s, s)
+	err := run(t.Context(), self(), func(name string) string { return env[name] }, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n"), true, s, s)
 	if err == nil || !strings.Contains(err.Error(), "ALLOW") {
 		t.Errorf("got %v, want an error that names ALLOW", err)
 	}

@@ -94,7 +94,7 @@ func Run(ctx context.Context, p Process) error {
 	case "-v", "-version", "--version":
 		name = "version"
 	}
-	if name == readPDF {
+	if name == ReadPDF {
 		return media.ReadPDF(p.Stdin, p.Stdout)
 	}
 	for _, c := range commands() {
@@ -105,15 +105,15 @@ func Run(ctx context.Context, p Process) error {
 	return usageError("unknown command %q", name)
 }
 
-// readPDF is the command that wabot runs itself by; help does not list it.
-const readPDF = "read-pdf"
+// ReadPDF is the command that Self is run with to read PDF; help does not list it.
+const ReadPDF = "read-pdf"
 
 // reader reads documents.
 func (p Process) reader() media.Reader {
 	if len(p.Self) == 0 {
 		return media.Reader{}
 	}
-	return media.Reader{PDF: append(slices.Clone(p.Self), readPDF)}
+	return media.Reader{PDF: append(slices.Clone(p.Self), ReadPDF)}
 }
 
 // noArguments is the error of a command that takes none and was given some.
