@@ -21,6 +21,8 @@ const (
 	conflicts = 20
 	// typing is how often "typing" is renewed; WhatsApp's apps drop it after about 25 s.
 	typing = 8 * time.Second
+	// flicker is how long an answer may take without the bot being shown as typing.
+	flicker = 250 * time.Millisecond
 )
 
 // Send sends one part of a reply to a chat and returns once WhatsApp's server has taken it. With
@@ -97,15 +99,14 @@ func quoting(quote *chat.Message) *waE2E.ContextInfo {
 	}
 }
 
-// Typing shows the bot as typing in a chat until stop is called.
+// Typing shows the bot as typing in a chat until stop is called, if that takes longer than a flicker. An answer that is there at
+// once, as those to commands are, needs no word that it comes.
 func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 	wm, _ := c.client()
 	jid, err := types.ParseJID(to)
 	if err != nil || wm == nil {
 		return func() {}
 	}
-	c.busier(ctx, 1)
-	// The last word, "paused", must go out even when ctx is done by then.
 	show := func(ctx context.Context, s types.ChatPresence) {
 		if err := wm.SendChatPresence(ctx, jid, s, types.ChatPresenceMediaText); err != nil {
 			c.Log.Debug("show typing", "err", mask.Text(err.Error()))
@@ -115,17 +116,22 @@ func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		if sleep(ctx, flicker) != nil {
+			return
+		}
+		c.busier(ctx, 1)
 		for show(ctx, types.ChatPresenceComposing); sleep(ctx, typing) == nil; {
 			show(ctx, types.ChatPresenceComposing)
 		}
-	}()
-	return func() {
-		cancel()
-		<-done
+		// The last word must go out even when ctx is done by then.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		show(ctx, types.ChatPresencePaused)
 		c.busier(ctx, -1)
+	}()
+	return func() {
+		cancel()
+		<-done
 	}
 }
 
