@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"hash/maphash"
 	"sync"
 	"unicode/utf8"
 
@@ -18,6 +19,61 @@ const longestPiece = 256
 
 // Tokens is about how many tokens a model makes of text.
 func Tokens(text string) int {
+	if text == "" {
+		return 0
+	}
+	key := maphash.String(seed, text)
+	if n, ok := counted.Load(key); ok {
+		return n
+	}
+	n := count(text)
+	counted.Store(key, n)
+	return n
+}
+
+// counted are texts that were counted before: a chat's history is counted anew at each of its turns.
+var counted memory
+
+var seed = maphash.MakeSeed()
+
+// memory keeps counts of texts by their hashes, and no text. What it was not asked for lately it forgets.
+type memory struct {
+	mu          sync.Mutex
+	young, aged map[uint64]int
+}
+
+// most is how many counts the young and the aged may have each; the two take about 1 MB.
+const most = 1 << 14
+
+// Load returns the count under key.
+func (m *memory) Load(key uint64) (n int, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n, ok = m.young[key]; ok {
+		return n, true
+	}
+	if n, ok = m.aged[key]; ok {
+		m.store(key, n)
+	}
+	return n, ok
+}
+
+// Store keeps n under key.
+func (m *memory) Store(key uint64, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.store(key, n)
+}
+
+func (m *memory) store(key uint64, n int) {
+	if m.young == nil || len(m.young) >= most {
+		m.young, m.aged = map[uint64]int{}, m.young
+	}
+	m.young[key] = n
+}
+
+// count counts the tokens of text.
+func count(text string) int {
 	n := 0
 	for text != "" {
 		piece := cut(text)

@@ -25,6 +25,28 @@ func TestTokens(t *testing.T) {
 	}
 }
 
+// What is counted again is remembered, as long as it is asked for, and nothing takes more and more memory.
+func TestTokensAreRemembered(t *testing.T) {
+	t.Parallel()
+	var m memory
+	for i := range uint64(5 * most) {
+		m.Store(i, int(i))
+		if n, ok := m.Load(0); !ok || n != 0 {
+			t.Fatalf("what is asked for all the time is forgotten after %d others", i)
+		}
+	}
+	if _, ok := m.Load(1); ok {
+		t.Error("what was asked for long ago is still kept")
+	}
+	if n := len(m.young) + len(m.aged); n > 2*most {
+		t.Errorf("%d counts are kept", n)
+	}
+	text := strings.Repeat("one and only ", 1000)
+	if first, again := Tokens(text), Tokens(text); first != again || first != count(text) {
+		t.Errorf("counted %d, then %d, of %d", first, again, count(text))
+	}
+}
+
 // A word of any length is counted in bounded time, and so is what is no text.
 func TestTokensOfWhatStrangersSend(t *testing.T) {
 	t.Parallel()
@@ -43,7 +65,7 @@ func FuzzTokens(f *testing.F) {
 	f.Add("hello")
 	f.Add(strings.Repeat("\x80", 600))
 	f.Fuzz(func(t *testing.T, text string) {
-		if n := Tokens(text); n > len(text) || n == 0 && text != "" {
+		if n := count(text); n > len(text) || n == 0 && text != "" {
 			t.Errorf("%q has %d tokens", text, n)
 		}
 	})
