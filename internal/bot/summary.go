@@ -200,7 +200,15 @@ func (b *Bot) summarise(ctx context.Context, s toSummarise) error {
 	for _, x := range out {
 		tokens += cost(x)
 	}
-	if len(out) == 0 || len(out) < b.History/summaryShare && tokens < b.HistoryTokens/summaryShare {
+	moreTurns, moreTokens := b.History/summaryShare-len(out), b.HistoryTokens/summaryShare-tokens
+	if len(out) == 0 || moreTurns > 0 && moreTokens > 0 {
+		// Nothing is due before so many further turns, if they are as long as these.
+		each := 1
+		for _, x := range all {
+			each += cost(x)
+		}
+		next := min(moreTurns, moreTokens/max(1, each/max(1, len(all))))
+		b.recall(s.chat, func(r *remembered) { r.turns = max(r.turns, next-1) })
 		return nil
 	}
 	// What is told to the model is bounded as a history is.
