@@ -16,7 +16,10 @@ import (
 func (s *Store) Heard(ctx context.Context, chatJID string) ([]chat.Message, error) {
 	const doing = "read what was heard"
 	var text []byte
-	err := s.read[selectHeard].QueryRowContext(ctx, chatJID).Scan(&text)
+	ctx, err := steady(ctx)
+	if err == nil {
+		err = s.read[selectHeard].QueryRowContext(ctx, chatJID).Scan(&text)
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

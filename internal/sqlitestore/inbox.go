@@ -82,9 +82,11 @@ const (
 	amendMessage = `UPDATE messages SET message = ?2 WHERE seq = ?1`
 	amendReply   = `UPDATE turns SET reply = ?2 WHERE id = ?1 AND ended IS NOT NULL`
 
-	selectReady   = `SELECT min(ready) FROM chats`
-	selectHistory = `SELECT id, reply FROM turns WHERE chat = ? AND ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?`
-	selectDepth   = `SELECT (SELECT count(*) FROM messages WHERE turn IS NULL)
+	selectReady = `SELECT min(ready) FROM chats`
+	// In one query, as each costs more than what it reads. Messages are kept as JSON: so many between commas are an array.
+	selectHistory = `SELECT reply, (SELECT '[' || group_concat(message, ',' ORDER BY came, seq) || ']' FROM messages WHERE turn = turns.id)
+		FROM turns WHERE chat = ? AND ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT ?`
+	selectDepth = `SELECT (SELECT count(*) FROM messages WHERE turn IS NULL)
 		+ (SELECT count(*) FROM turns JOIN messages ON messages.turn = turns.id WHERE turns.ended IS NULL)`
 	selectOldest = `SELECT min(since) FROM chats`
 )
@@ -353,18 +355,29 @@ func messages(rows *sql.Rows, jid string) ([]chat.Message, error) {
 		if err := json.Unmarshal(text, &m); err != nil {
 			return nil, fmt.Errorf("read a message: %w", err)
 		}
-		if m.Chat != jid { // it came before its chat got this address
-			m.Chat, m.ChatAlt = jid, m.Chat
-		}
 		all = append(all, m)
 	}
+	readdress(all, jid)
 	return all, rows.Err()
+}
+
+// readdress gives messages that came before their chat got the address jid this address.
+func readdress(all []chat.Message, jid string) {
+	for i := range all {
+		if m := &all[i]; m.Chat != jid {
+			m.Chat, m.ChatAlt = jid, m.Chat
+		}
+	}
 }
 
 // Next implements inbox.Store.
 func (s *Store) Next(ctx context.Context) (time.Time, error) {
 	var ready sql.Null[int64]
-	if err := s.read[selectReady].QueryRowContext(ctx).Scan(&ready); err != nil {
+	ctx, err := steady(ctx)
+	if err == nil {
+		err = s.read[selectReady].QueryRowContext(ctx).Scan(&ready)
+	}
+	if err != nil {
 		return time.Time{}, s.failed(ctx, "find the next turn", err)
 	}
 	if !ready.Valid {
@@ -383,42 +396,38 @@ func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 }
 
 func (s *Store) history(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
-	var ids []int64
-	var all []chat.Exchange
+	ctx, err := steady(ctx)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := s.read[selectHistory].QueryContext(ctx, chatJID, max(n, 0))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
+	var all []chat.Exchange
 	for rows.Next() {
-		var id int64
-		var text sql.Null[string]
-		if err := rows.Scan(&id, &text); err != nil {
+		var reply, messages sql.RawBytes
+		if err := rows.Scan(&reply, &messages); err != nil {
 			return nil, err
 		}
 		var x chat.Exchange
-		if text.Valid {
+		if reply != nil {
 			x.Reply = new(chat.Reply)
-			if err := json.Unmarshal([]byte(text.V), x.Reply); err != nil {
+			if err := json.Unmarshal(reply, x.Reply); err != nil {
 				return nil, fmt.Errorf("read a reply: %w", err)
 			}
 		}
-		ids, all = append(ids, id), append(all, x)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	for i, id := range ids {
-		rows, err := s.read[selectOfTurn].QueryContext(ctx, id)
-		if err != nil {
-			return nil, err
+		if messages != nil {
+			if err := json.Unmarshal(messages, &x.Messages); err != nil {
+				return nil, fmt.Errorf("read the messages of a turn: %w", err)
+			}
+			readdress(x.Messages, chatJID)
 		}
-		if all[i].Messages, err = messages(rows, chatJID); err != nil {
-			return nil, err
-		}
+		all = append(all, x)
 	}
 	slices.Reverse(all)
-	return all, nil
+	return all, rows.Err()
 }
 
 // SaveReply implements inbox.Store.

@@ -275,7 +275,10 @@ func prepare(ctx context.Context, db *sql.DB, queries []string) (map[string]*sql
 // Note returns the value kept under key, or nil.
 func (s *Store) Note(ctx context.Context, key string) ([]byte, error) {
 	var value []byte
-	err := s.read[selectNote].QueryRowContext(ctx, key).Scan(&value)
+	ctx, err := steady(ctx)
+	if err == nil {
+		err = s.read[selectNote].QueryRowContext(ctx, key).Scan(&value)
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
@@ -298,9 +301,25 @@ func (s *Store) SetNote(ctx context.Context, key string, value []byte) error {
 	})
 }
 
-// transaction runs f and commits what it did, or does nothing.
+// steady is ctx for a query that is not cut off once it has begun: it takes less time than the goroutines would
+// that watch for the end of ctx, two for each query. Where ctx has ended its error is returned.
+func steady(ctx context.Context) (context.Context, error) {
+	return context.WithoutCancel(ctx), ctx.Err()
+}
+
+// transaction runs f and commits what it did, or does nothing. It waits for the one connection as long as ctx
+// lasts, and then is not cut off.
 func (s *Store) transaction(ctx context.Context, doing string, f func(transaction) error) error {
-	tx, err := s.db.BeginTx(ctx, nil)
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return s.failed(ctx, doing, err)
+	}
+	defer conn.Close()
+	ctx, err = steady(ctx)
+	if err != nil {
+		return s.failed(ctx, doing, err)
+	}
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return s.failed(ctx, doing, err)
 	}
