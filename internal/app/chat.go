@@ -42,6 +42,17 @@ func Signals(args []string) (ctx context.Context, interrupts <-chan os.Signal) {
 	return ctx, interrupts
 }
 
+const chatUsage = `wabot chat answers in the terminal what you type, one question a line, as the bot would in a chat. On a pipe only answers go to the
+standard output, and the exit code is 1 where a question has none.
+
+  wabot chat                       as in your chat with yourself
+  wabot chat --model NAME          another model answers what begins with no prefix
+  wabot chat --as +4915112345678   as somebody else, with the prefix, and if ALLOW lets them
+  wabot chat --new                 remember nothing of earlier conversations, and keep nothing of this one
+
+Ctrl-C stops an answer, and between two answers ends the program, as Ctrl-D does.
+`
+
 // chatName is the name of the command, chatDir of its directory within SESSION_DIR.
 const (
 	chatName = "chat"
@@ -54,26 +65,24 @@ const own = "you@terminal"
 // converse answers in the terminal what is typed, as the bot would in a chat: by the same turns, with a history of its
 // own. It needs neither WhatsApp nor the session.
 func converse(ctx context.Context, p Process, args []string) (err error) {
-	flags := flag.NewFlagSet("wabot "+chatName, flag.ContinueOnError)
+	flags := flag.NewFlagSet(chatName, flag.ContinueOnError)
 	name := flags.String("model", "", "the model that answers what begins with no prefix")
-	as := flags.String("as", "", "who asks, by phone number; without it you do, in your chat with yourself")
-	fresh := flags.Bool("new", false, "remember nothing of earlier conversations, and keep nothing of this one")
+	as := flags.String("as", "", "who asks")
+	fresh := flags.Bool("new", false, "remember and keep nothing")
 	flags.SetOutput(io.Discard)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(p.Stdout, "wabot chat answers in the terminal what you type, one question a line, as the bot would in a chat:")
-		flags.SetOutput(p.Stdout)
-		flags.PrintDefaults()
+		fmt.Fprint(p.Stdout, chatUsage)
 		return nil
 	} else if err != nil {
-		return usageError("wabot %s: %v", chatName, err)
+		return chatError("%v", err)
 	}
-	if err := noArguments(flags.Args()); err != nil {
-		return err
+	if flags.NArg() > 0 {
+		return chatError("unexpected argument %q: questions are typed, or come from a pipe", flags.Arg(0))
 	}
 	number := ""
 	if *as != "" {
 		if number, err = config.PhoneNumber(*as); err != nil {
-			return usageError("--as: %v", err)
+			return chatError("--as: %v", err)
 		}
 	}
 	cfg, warnings, err := config.Load(func(setting string) string {
@@ -82,6 +91,9 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 		}
 		return p.Getenv(setting)
 	}, p.Dotenv)
+	if err != nil && *name != "" {
+		err = errors.New(strings.Replace(err.Error(), "DEFAULT_MODEL: ", "--model: ", 1)) // which is where it was read from
+	}
 	if err != nil {
 		return &configError{err}
 	}
@@ -115,7 +127,7 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 		return &storeError{err}
 	}
 
-	t := &talk{Process: p, ended: make(chan inbox.Outcome, 1), like: chat.Message{Chat: own, Sender: own, Own: true, FromMe: true, Kind: chat.Text}}
+	t := &talk{Process: p, model: cfg.DefaultModel().Name, ended: make(chan inbox.Outcome, 1), like: chat.Message{Chat: own, Sender: own, Own: true, FromMe: true, Kind: chat.Text}}
 	if number != "" {
 		jid := number + "@s.whatsapp.net"
 		t.like = chat.Message{Chat: jid, Sender: jid, Kind: chat.Text}
@@ -155,6 +167,10 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 	return g.Wait()
 }
 
+func chatError(format string, args ...any) error {
+	return &configError{fmt.Errorf("chat: "+format+"; wabot chat --help says how", args...)}
+}
+
 // dropLeft gives up what a conversation before has left without an answer.
 func dropLeft(ctx context.Context, store inbox.Store) error {
 	if err := store.Release(ctx); err != nil {
@@ -179,6 +195,7 @@ type talk struct {
 	Process
 	box         *inbox.Inbox
 	bot         *bot.Bot
+	model       string       // the name of the one that answers what has no prefix
 	like        chat.Message // what is common to all messages
 	typed, live bool         // whether there is a terminal to read from, and to write to
 	ended       chan inbox.Outcome
@@ -226,6 +243,9 @@ func (t *talk) run(ctx context.Context) error {
 		}
 		ended <- s.Err()
 	}()
+	if t.typed && t.live {
+		fmt.Fprintf(t.Stdout, "You talk to %s. !help asks for help; Ctrl-C stops an answer, Ctrl-D ends.\n", t.model)
+	}
 	asked, missed := 0, 0
 	finish := func(err error) error {
 		if t.typed && t.live {
@@ -319,6 +339,9 @@ func (t *talk) show(o inbox.Outcome) (answered bool) {
 		fmt.Fprintln(t.Stderr, "(stopped)")
 	case o == inbox.GivenUp && len(t.parts) == 0:
 		fmt.Fprintln(t.Stderr, "(not answered; the log above says why)")
+	case len(t.parts) == 0:
+		fmt.Fprintln(t.Stderr, "(no answer: the bot is quiet in this chat; !resume lets it speak again)")
+		answered = false
 	}
 	return answered
 }
