@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
 )
 
 func TestSplit(t *testing.T) {
@@ -73,6 +75,36 @@ func checkSplit(t *testing.T, s string, limit int) {
 	}
 }
 
+// longestCharacter is how long what a reader sees as one character may be, in runes, to stay whole at any limit: in code there is no
+// more room beside the fences.
+const longestCharacter = MinLimit - len(moreFence) - len(endFence)
+
+// checkCharacters holds Split to cutting nothing that a reader sees as one character.
+func checkCharacters(t *testing.T, s string, limit int) {
+	t.Helper()
+	want := characters(s)
+	if slices.ContainsFunc(want, func(c string) bool { return utf8.RuneCountInString(c) > longestCharacter }) {
+		return
+	}
+	var got []string
+	for _, p := range Split(s, limit) {
+		got = append(got, characters(p)...)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%.200q became %.200q", want, got)
+	}
+}
+
+// characters are what a reader sees as such, without white space and backticks.
+func characters(s string) (all []string) {
+	for g := uniseg.NewGraphemes(s); g.Next(); {
+		if c := essence(g.Str()); c != "" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
 // essence is a text without white space and backticks.
 func essence(s string) string {
 	return strings.Map(func(c rune) rune {
@@ -88,9 +120,12 @@ func FuzzSplit(f *testing.F) {
 	f.Add("```                                   ```x", 16)
 	f.Add("a```b```c``````d````e", 17)
 	f.Add(strings.Repeat("e\u0301\u0301\u0301", 40), 16)
+	f.Add(strings.Repeat("🇩🇪", 30)+" "+strings.Repeat("👍🏽", 20)+strings.Repeat("क्षि", 20)+"```"+strings.Repeat("👨‍👩‍👧", 20)+"```", 16)
 	f.Fuzz(func(t *testing.T, s string, limit int) {
 		limit %= 100
-		checkSplit(t, strings.ToValidUTF8(s, ""), limit)
+		s = strings.ToValidUTF8(s, "")
+		checkSplit(t, s, limit)
+		checkCharacters(t, s, limit)
 	})
 }
 
