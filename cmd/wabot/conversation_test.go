@@ -16,7 +16,7 @@ import (
 // at the end, in a group. A message is named by its text.
 //
 //	quotes TEXT SAYING: replies to the newest message with that text
-//	sends WRAP TEXT: WRAP is image, ephemeral or view-once | attaches KIND WHAT [CAPTION]: see there
+//	sends WRAP TEXT: WRAP is image, ephemeral, view-once or forwarded | attaches KIND WHAT [CAPTION]: see there
 //	edits TEXT NEW | revokes TEXT: of the person's own
 //	sees-edit TEXT: a message of the bot shows that text by an edit
 //	sees-reaction TEXT EMOJI: the person's message has that reaction, or with '' none
@@ -43,6 +43,8 @@ func person(ctx context.Context, w *world, args []string) error {
 		switch args[0] {
 		case "image":
 			d.Image = picture
+		case "forwarded":
+			d.Forwarded = true
 		case "ephemeral":
 			d.Ephemeral = true
 		case "view-once":

@@ -262,7 +262,7 @@ func says(ctx context.Context, w *world, args []string) error {
 //
 //	has-number DIGITS | scans | types-code | unlinks | goes-offline | comes-online
 //	creates GROUP PERSON...
-//	says TEXT | mentions TEXT | replies TEXT | says-long N (N times "long ")
+//	says TEXT | mentions TEXT | replies TEXT | says-long N [BEGIN] (BEGIN, and N times "long ")
 //	hears TEXT: one more message with that text is shown | hears-begin TEXT: a message that begins so is shown | hears-like PATTERN: one more that matches
 //	hears-voice WORDS SECONDS: a voice message of the words that lasts so long, and is drawn so
 //	forgets-media: deletes its own copies of all files
@@ -323,7 +323,7 @@ func phone(ctx context.Context, w *world, args []string) error {
 		if err != nil {
 			return err
 		}
-		_, err = p.Say(ctx, chat, strings.TrimSpace(strings.Repeat("long ", n)))
+		_, err = p.Say(ctx, chat, strings.TrimSpace(strings.Join(args[1:], "")+" "+strings.Repeat("long ", n)))
 		return err
 	case "mentions":
 		_, err := p.Send(ctx, chat, whatsapptest.Draft{Text: "@" + w.owner.LID().User + " " + args[0], Mentions: []types.JID{w.owner.LID()}})

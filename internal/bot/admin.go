@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,8 +57,8 @@ func (b *Bot) doStatus(ctx context.Context, _ chat.Message, _ string) (text, fai
 }
 
 // target finds whom an admin means: who is mentioned, named, quoted, or else the chat itself, a group or the person
-// with whom the account's owner talks there. It is empty where nobody is meant.
-func (b *Bot) target(m chat.Message, args string) (entry string, err error) {
+// with whom the account's owner talks there. It is empty where nobody is meant. An error is one of the store.
+func (b *Bot) target(ctx context.Context, m chat.Message, args string) (entry string, err error) {
 	own, alt := b.WA.Own()
 	for _, jid := range m.Mentions {
 		if jid != own && jid != alt {
@@ -67,17 +68,36 @@ func (b *Bot) target(m chat.Message, args string) (entry string, err error) {
 	q := m.Quoted
 	switch {
 	case args != "":
-		return access.Parse(args)
+		entry, _ = access.Parse(args) // whoever writes no address is told how to
+		return entry, nil
 	case q != nil && q.FromBot && m.Own:
+		if notice, err := b.isNotice(ctx, m.Chat, q.ID); err != nil || !notice {
+			return "", err // an answer of a model may name anybody
+		}
 		// A notice ends with the command; what stands before it may come from the stranger.
 		_, named, _ := cutLast(q.Text, commandMark+allowCommand+" ")
-		return access.Parse(named)
+		entry, _ = access.Parse(named)
+		return entry, nil
 	case q != nil && q.Sender != "" && q.Sender != own && q.Sender != alt:
 		return access.Entry(q.Sender), nil
 	case m.Group, m.FromMe && !m.Own:
 		return access.Entry(cmp.Or(m.ChatAlt, m.Chat)), nil
 	}
 	return "", nil
+}
+
+// noticesBack is how far back, in turns, a notice is looked for that its reader replies to.
+const noticesBack = 1000
+
+// isNotice reports whether a message of the bot is a notice to the account's owner.
+func (b *Bot) isNotice(ctx context.Context, chatJID, id string) (bool, error) {
+	history, err := b.Turns.History(ctx, chatJID, noticesBack)
+	for _, x := range history {
+		if x.Reply != nil && slices.ContainsFunc(x.Reply.Parts, func(p chat.Part) bool { return p.ID == id && p.Command == noticePart }) {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // cutLast cuts s around the last sep.
@@ -103,10 +123,13 @@ func (b *Bot) decide(ctx context.Context, m chat.Message, args string, allow boo
 	if err != nil {
 		return "", "", err
 	}
-	entry, err := b.target(m, args)
+	entry, err := b.target(ctx, m, args)
+	if err != nil {
+		return "", "", err
+	}
 	own, alt := b.WA.Own()
 	switch {
-	case err != nil || entry == "" || entry == access.Everyone:
+	case entry == "" || entry == access.Everyone:
 		return b.whom(r, m, allow), "", nil
 	case allow && r.Block.Has(jid(entry)):
 		return b.Words.Say(words.StaysBlocked, "who", shown(entry)), "", nil

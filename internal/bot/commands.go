@@ -7,6 +7,7 @@ import (
 
 	"wabot/internal/chat"
 	"wabot/internal/mask"
+	"wabot/internal/model"
 	"wabot/internal/words"
 )
 
@@ -91,14 +92,15 @@ func (r Rules) Shadowed() (all []string) {
 	return all
 }
 
-// command tells which command m is, and what follows its name. A prefix or a mention of the bot may stand before it.
+// command tells which command m is, and what follows its name. A prefix or a mention of the bot may stand before it. Words that
+// are not the author's own command nothing: whoever forwards them may not even have read them.
 func (r Rules) command(m chat.Message) (c command, args string, ok bool) {
-	if m.Kind != chat.Text {
+	if m.Kind != chat.Text || m.Borrowed {
 		return c, "", false
 	}
-	text := strings.TrimSpace(m.Text)
+	text := strings.TrimFunc(m.Text, model.Blank)
 	if rest, cut := r.cut(text); cut {
-		text = rest
+		text = strings.TrimFunc(rest, model.Blank)
 	} else if m.Mentioned && strings.HasPrefix(text, "@") {
 		_, text = word(text)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"wabot/internal/chat"
 	"wabot/internal/llm"
+	"wabot/internal/model"
 	"wabot/internal/words"
 )
 
@@ -80,12 +81,13 @@ func author(m chat.Message) string {
 		return "the account's owner"
 	}
 	name := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == ':' || r == '[' || r == ']' {
+		// Marks of direction would turn what follows the name around.
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == ':' || r == '[' || r == ']' {
 			return -1
 		}
 		return r
 	}, m.Name)
-	if name = strings.TrimSpace(name); name == "" {
+	if name = strings.TrimFunc(name, model.Blank); name == "" {
 		return "someone"
 	}
 	if r := []rune(name); len(r) > longestName {
@@ -97,7 +99,7 @@ func author(m chat.Message) string {
 // bare reports whether all messages are the prefix alone.
 func (b *Bot) bare(t *chat.Turn) bool {
 	for _, m := range t.Messages {
-		question := strings.TrimSpace(b.question(m))
+		question := strings.TrimFunc(b.question(m), model.Blank)
 		if question != "" || m.Kind != chat.Text || m.Quoted != nil && (m.Quoted.Text != "" || m.Quoted.Media != nil) {
 			return false
 		}

@@ -43,6 +43,8 @@ type Message struct {
 	FromMe bool `json:"from_me,omitempty"`
 	// Own is set in the account's chat with itself ("message yourself").
 	Own bool `json:"own,omitempty"`
+	// Borrowed is set where the words are not the author's own: forwarded, or chosen from what another has offered.
+	Borrowed bool `json:"borrowed,omitempty"`
 	// Mentioned is set where the message mentions the bot's account.
 	Mentioned bool `json:"mentioned,omitempty"`
 	// Mentions are the JIDs of the people whom the message mentions, without a device.

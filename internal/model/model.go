@@ -153,6 +153,9 @@ func (c *Catalog) Pick(text string) (m Model, rest string, ok bool) {
 	return m, text, false
 }
 
+// Blank reports whether a reader sees nothing of r: space, and what only tells the direction of writing and the like.
+func Blank(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+
 // Cut finds the longest of the prefixes that text begins with, as a word and in any case of letters, and the
 // text without it and the space around it.
 func Cut(text string, prefixes ...string) (prefix, rest string, ok bool) {
@@ -165,7 +168,7 @@ func Cut(text string, prefixes ...string) (prefix, rest string, ok bool) {
 }
 
 func cut(text, prefix string) (rest string, ok bool) {
-	text = strings.TrimLeftFunc(text, unicode.IsSpace)
+	text = strings.TrimLeftFunc(text, Blank)
 	want := prefix
 	for want != "" {
 		a, n := utf8.DecodeRuneInString(text)
@@ -176,7 +179,8 @@ func cut(text, prefix string) (rest string, ok bool) {
 		text, want = text[n:], want[k:]
 	}
 	rest = strings.TrimLeftFunc(text, unicode.IsSpace)
-	return rest, prefix != "" && (rest == "" || len(rest) < len(text))
+	next, _ := utf8.DecodeRuneInString(text)
+	return rest, prefix != "" && (text == "" || Blank(next))
 }
 
 // WithIcon is an answer as the model gives it.

@@ -50,6 +50,7 @@ func messageFrom(evt *events.Message, me self) (m chat.Message, reason string) {
 		Media:     c.media,
 		Change:    change,
 		FromMe:    info.IsFromMe,
+		Borrowed:  c.borrowed || c.context.GetIsForwarded(),
 		Mentioned: c.mentions(me),
 		Mentions:  c.mentioned(),
 		Quoted:    c.quoted(me),
@@ -115,10 +116,17 @@ type content struct {
 	text    string
 	context *waE2E.ContextInfo
 	media   *chat.Media
+	// borrowed is set where the text was chosen from what another has offered.
+	borrowed bool
 }
 
 func shown(kind chat.Kind, text string, context *waE2E.ContextInfo) content {
 	return content{kind: kind, text: text, context: context}
+}
+
+// chosen is a text that another has offered, and the author has tapped.
+func chosen(text string, context *waE2E.ContextInfo) content {
+	return content{kind: chat.Text, text: text, context: context, borrowed: true}
 }
 
 // contentOf reads a message that whatsmeow has unwrapped. It reports false for what is no
@@ -167,11 +175,11 @@ func textOf(msg *waE2E.Message) (content, bool) {
 	case msg.ContactsArrayMessage != nil:
 		return shown(chat.Contact, cards(msg.ContactsArrayMessage.GetContacts()...), msg.ContactsArrayMessage.GetContextInfo()), true
 	case msg.ButtonsResponseMessage != nil:
-		return shown(chat.Text, msg.ButtonsResponseMessage.GetSelectedDisplayText(), msg.ButtonsResponseMessage.GetContextInfo()), true
+		return chosen(msg.ButtonsResponseMessage.GetSelectedDisplayText(), msg.ButtonsResponseMessage.GetContextInfo()), true
 	case msg.ListResponseMessage != nil:
-		return shown(chat.Text, msg.ListResponseMessage.GetTitle(), msg.ListResponseMessage.GetContextInfo()), true
+		return chosen(msg.ListResponseMessage.GetTitle(), msg.ListResponseMessage.GetContextInfo()), true
 	case msg.TemplateButtonReplyMessage != nil:
-		return shown(chat.Text, msg.TemplateButtonReplyMessage.GetSelectedDisplayText(), msg.TemplateButtonReplyMessage.GetContextInfo()), true
+		return chosen(msg.TemplateButtonReplyMessage.GetSelectedDisplayText(), msg.TemplateButtonReplyMessage.GetContextInfo()), true
 	}
 	for _, poll := range []*waE2E.PollCreationMessage{msg.PollCreationMessage, msg.PollCreationMessageV2, msg.PollCreationMessageV3} {
 		if poll != nil {

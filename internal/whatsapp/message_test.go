@@ -102,6 +102,10 @@ func TestMessageFrom(t *testing.T) {
 		"mention by LID":    {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{ownLID.String()}})), alice(func(m *chat.Message) { m.Mentioned, m.Mentions = true, []string{ownLID.String()} })},
 		"mention by number": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), ownPN.String()}})), alice(func(m *chat.Message) { m.Mentioned, m.Mentions = true, []string{aliceLID.String(), ownPN.String()} })},
 		"mention of others": {event(fromAlice, context(&waE2E.ContextInfo{MentionedJID: []string{aliceLID.String(), "not a jid@@"}})), alice(func(m *chat.Message) { m.Mentions = []string{aliceLID.String()} })},
+		"forwarded":         {event(fromAlice, context(&waE2E.ContextInfo{IsForwarded: proto.Bool(true)})), alice(func(m *chat.Message) { m.Borrowed = true })},
+		"tapped": {event(fromAlice, &waE2E.Message{ButtonsResponseMessage: &waE2E.ButtonsResponseMessage{
+			Response: &waE2E.ButtonsResponseMessage_SelectedDisplayText{SelectedDisplayText: "hi"},
+		}}), alice(func(m *chat.Message) { m.Borrowed = true })},
 		"reply to the bot": {event(fromAlice, context(&waE2E.ContextInfo{StanzaID: proto.String("OURS"), Participant: proto.String(onDevice(ownLID, 7).String()), QuotedMessage: text("quoted")})),
 			alice(func(m *chat.Message) {
 				m.Quoted = &chat.Quoted{ID: "OURS", Sender: ownLID.String(), Text: "quoted", Kind: chat.Text, FromBot: true}

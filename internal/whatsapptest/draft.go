@@ -30,6 +30,8 @@ type Draft struct {
 	// Ephemeral sends it as in a chat with disappearing messages, ViewOnce as a picture,
 	// video or voice note to be looked at once.
 	Ephemeral, ViewOnce bool
+	// Forwarded marks it as somebody else's words.
+	Forwarded bool
 
 	// ID is the message ID to use; a new one is made where it is empty.
 	ID types.MessageID
@@ -73,6 +75,9 @@ func (d Draft) message(address func(types.JID) types.JID) (*waE2E.Message, error
 	}
 	if d.Ephemeral {
 		context.Expiration = proto.Uint32(ephemeralSeconds)
+	}
+	if d.Forwarded {
+		context.IsForwarded, context.ForwardingScore = proto.Bool(true), proto.Uint32(1)
 	}
 	plain := proto.Size(context) == 0
 	if plain {
