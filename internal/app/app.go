@@ -336,6 +336,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	g.Go(func() error { return b.Warn(ctx, wa) })
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return recorder.Run(leading) })
+	g.Go(func() error { rest(ctx, wa); return nil })
 	g.Go(func() error {
 		err := store.Hold(leading)
 		if err != nil {
@@ -345,6 +346,18 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		return err
 	})
 	return g.Wait()
+}
+
+// rest gives the memory back that the start needed and that a bot which mostly waits does not, a moment after the link is up.
+func rest(ctx context.Context, wa *whatsapp.Client) {
+	if wa.WaitOnline(ctx) != nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Second):
+		debug.FreeOSMemory()
+	}
 }
 
 // tempDir is where media lie while they are fetched: the system's place for such, or where there is none, as in an image from
