@@ -1,0 +1,277 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"wabot/internal/mongotest"
+)
+
+var soak = flag.Duration("soak", 0, "how long the soak lasts; seconds without")
+
+const (
+	// pace is how many messages a second come in while it soaks.
+	pace = 5
+	// settledAfter is the part of a soak after which the slopes are taken: before, caches fill.
+	settledAfter = 0.4
+	// steepest is how fast memory, in bytes an hour, and goroutines, in number an hour, may rise in a soak of ten minutes and more.
+	steepestMemory     = 10 << 20
+	steepestGoroutines = 10
+)
+
+// Five messages a second come in for as long as -soak says, with a fault each minute: each is answered once, and neither memory
+// nor goroutines rise.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	for store := range stores {
+		t.Run(store, func(t *testing.T) {
+			if store == "mongo" {
+				sparingly(t)
+			}
+			t.Parallel()
+			lasts, each := *soak, time.Minute
+			if lasts == 0 {
+				lasts, each = 6*time.Second, 4*time.Second
+			}
+			c, err := newControl()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.listener.Close() })
+			w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "LEASE=4s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s", "MONGO_ENABLED=False")
+			var line *mongotest.Line
+			if store == "mongo" {
+				line = mongotest.NewLine(t)
+				w.env = append(w.env, "MONGO_ENABLED=True", over(line))
+			}
+			w.do(w.pair(withPatience(t)))
+			ctx, cancel := context.WithTimeout(t.Context(), lasts+3*patience)
+			defer cancel()
+
+			people := map[string]int{"alice": 0, "bob": 0, "carol": 0, "dave": 0, "erin": 0, "frank": 0, "grace": 0, "heidi": 0, "ivan": 0, "judy": 0}
+			for name := range people {
+				w.phone(name)
+			}
+			soaking, dry := context.WithTimeout(ctx, lasts)
+			defer dry()
+			var g errgroup.Group
+			g.Go(func() error { return w.chatter(ctx, soaking.Done(), people) })
+			faults := 0
+			g.Go(func() error {
+				faults = spoil(soaking, w.passing(c, line), each)
+				return nil
+			})
+			samples := w.sample(soaking, lasts)
+			w.do(g.Wait())
+
+			sent, lost, doubled, sorry := w.count(ctx, people)
+			memory, goroutines := slope(samples, func(s sample) float64 { return s.memory }), slope(samples, func(s sample) float64 { return s.goroutines })
+			t.Logf("%v at %d messages a second, %d faults: %d sent, %d lost, %d answered twice, %d given up; the files have %.1f MB",
+				lasts, pace, faults, sent, lost, doubled, sorry, w.bytes()/1e6)
+			if lost+doubled+sorry > 0 {
+				t.Errorf("%d lost, %d answered twice, %d given up", lost, doubled, sorry)
+			}
+			if len(samples) < 3 {
+				t.Errorf("only %d samples", len(samples))
+			}
+			if lasts >= 10*time.Minute { // less says nothing of an hour
+				t.Logf("memory rises by %.1f MB an hour, goroutines by %.1f, over %d samples", memory/1e6, goroutines, len(samples))
+				if memory > steepestMemory || goroutines > steepestGoroutines {
+					t.Errorf("memory may rise by %d MB an hour, goroutines by %d", steepestMemory/1_000_000, steepestGoroutines)
+				}
+			}
+			w.do(w.stop())
+			for _, f := range w.whatsapp.CounterFaults() {
+				t.Error(f)
+			}
+			if n := strings.Count(w.bot.output.String(), "Link wabot to"); n != 1 {
+				t.Errorf("asked to be paired %d times", n)
+			}
+		})
+	}
+}
+
+// chatter lets the people write in turn, and counts what they have written, until done is closed.
+func (w *mongoWorld) chatter(ctx context.Context, done <-chan struct{}, people map[string]int) error {
+	tick := time.NewTicker(time.Second / pace)
+	defer tick.Stop()
+	for {
+		for name := range people {
+			select {
+			case <-done:
+				return nil
+			case <-tick.C:
+			}
+			people[name]++
+			if _, err := w.phone(name).Say(ctx, w.owner.LID(), fmt.Sprintf("!ai thing %d.", people[name])); err != nil {
+				return fmt.Errorf("%s says: %w", name, err)
+			}
+		}
+	}
+}
+
+// passing are the troubles that no message is given up for.
+func (w *mongoWorld) passing(c *control, line *mongotest.Line) (all []trouble) {
+	for _, tr := range troubles(w, c, line) {
+		if !strings.HasPrefix(tr.name, "the model") || tr.name == "the model is slow" {
+			all = append(all, tr)
+		}
+	}
+	return all
+}
+
+// spoil lets one trouble come and go in each interval, and counts them.
+func spoil(ctx context.Context, all []trouble, each time.Duration) (n int) {
+	random := rand.New(rand.NewPCG(*campaignSeed, 2))
+	for {
+		tr := all[random.IntN(len(all))]
+		select {
+		case <-ctx.Done():
+			return n
+		case <-time.After(each * 3 / 4):
+		}
+		tr.begin()
+		n++
+		select {
+		case <-ctx.Done():
+		case <-time.After(each / 4):
+		}
+		tr.end()
+	}
+}
+
+// sample is how the running wabot was at a moment.
+type sample struct {
+	at                 float64 // in hours
+	memory, goroutines float64
+}
+
+// sample looks at wabot a hundred times while it lasts, and keeps what it saw once it has settled.
+func (w *mongoWorld) sample(ctx context.Context, lasts time.Duration) (all []sample) {
+	begun := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return all
+		case <-time.After(lasts / 100):
+		}
+		n, err := w.goroutines(ctx)
+		if err != nil || time.Since(begun) < time.Duration(settledAfter*float64(lasts)) {
+			continue
+		}
+		all = append(all, sample{at: time.Since(begun).Hours(), memory: float64(w.memory()), goroutines: n})
+	}
+}
+
+// goroutines is how many goroutines the running wabot says that it has.
+func (w *mongoWorld) goroutines(ctx context.Context) (float64, error) {
+	base, err := w.page(ctx)
+	if err != nil {
+		return 0, err
+	}
+	r, err := http.NewRequestWithContext(ctx, "GET", strings.TrimSuffix(base, "/")+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			return strconv.ParseFloat(text, 64)
+		}
+	}
+	return 0, fmt.Errorf("the metrics do not tell the number of goroutines")
+}
+
+// slope is how fast y rises in an hour, by least squares.
+func slope(all []sample, y func(sample) float64) float64 {
+	var n, sx, sy, sxx, sxy float64
+	for _, s := range all {
+		n, sx, sy, sxx, sxy = n+1, sx+s.at, sy+y(s), sxx+s.at*s.at, sxy+s.at*y(s)
+	}
+	if d := n*sxx - sx*sx; d != 0 {
+		return (n*sxy - sx*sy) / d
+	}
+	return 0
+}
+
+func TestSlope(t *testing.T) {
+	t.Parallel()
+	all := []sample{{at: 0, memory: 5}, {at: 1, memory: 8}, {at: 2, memory: 9}, {at: 3, memory: 12}}
+	if got := slope(all, func(s sample) float64 { return s.memory }); got < 2.199 || got > 2.201 {
+		t.Errorf("the slope is %v, want 2.2", got)
+	}
+}
+
+// count waits until all is answered, and counts.
+func (w *mongoWorld) count(ctx context.Context, people map[string]int) (sent, lost, doubled, sorry int) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for name, n := range people {
+		p := w.phone(name)
+		// An answer may be to several: what was said while the bot could not hear.
+		times := func() (times map[string]int, sorry int) {
+			times = map[string]int{}
+			for _, m := range p.Messages(w.owner.LID()) {
+				if m.FromMe {
+					continue
+				}
+				if strings.HasPrefix(m.Text, "Sorry") {
+					sorry++
+				}
+				for i, part := range strings.Split(m.Text, "thing ") {
+					if number, _, ok := strings.Cut(part, "."); ok && i > 0 {
+						times[number]++
+					}
+				}
+			}
+			return times, sorry
+		}
+		answered, apologies := times()
+		for len(answered) < n && ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(200 * time.Millisecond):
+			}
+			answered, apologies = times()
+		}
+		sent, sorry = sent+n, sorry+apologies
+		for i := 1; i <= n; i++ {
+			switch times := answered[strconv.Itoa(i)]; {
+			case times == 0:
+				lost++
+			case times > 1:
+				doubled++
+			}
+		}
+	}
+	return sent, lost, doubled, sorry
+}
+
+// bytes is how much the files of the session take.
+func (w *mongoWorld) bytes() (n float64) {
+	filepath.WalkDir(filepath.Join(w.dir, "session"), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil {
+				n += float64(info.Size())
+			}
+		}
+		return nil
+	})
+	return n
+}
