@@ -34,8 +34,8 @@ type Store interface {
 	// Claim leases, until the given time, the chat that has waited longest; never one whose
 	// lease is live at now, nor one whose retry time has not come, nor one that is held at now. The turn has all the
 	// messages that wait in that chat, or, where an earlier attempt saved a reply, that reply and
-	// just the messages it answers: what came later waits for the next turn. Claim counts
-	// the attempt. It returns ErrEmpty when no chat can be claimed.
+	// just the messages it answers: what came later waits for the next turn, and so does what is more than a store can keep in
+	// one turn, of which it takes the oldest. Claim counts the attempt. It returns ErrEmpty when no chat can be claimed.
 	Claim(ctx context.Context, now, until time.Time) (chat.Turn, error)
 
 	// Next is the earliest time at which a chat that cannot be claimed now may become

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -58,9 +60,12 @@ func wrapOutage(what string, err error) error {
 }
 
 // outageCodes are the server's errors that pass, or that an operator must end, while what was
-// asked was right: not primary, shutting down, no quorum, out of time, disk full, and a
-// user or password that was changed under a running program.
-var outageCodes = []int{6, 7, 13, 18, 50, 64, 89, 91, 133, 134, 136, 189, 202, 262, 317, 358, 384, 402, 462, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436, 14031}
+// asked was right: not primary, shutting down, no quorum, interrupted, out of time or resources, a cursor gone with a restart, disk
+// full, and a user or password that was changed under a running program. They are numbered in src/mongo/base/error_codes.yml of MongoDB.
+var outageCodes = []int{
+	6, 7, 13, 18, 24, 43, 46, 50, 64, 89, 91, 100, 112, 133, 134, 175, 189, 202, 216, 237, 262, 279, 317, 355, 358, 365, 371, 384, 391, 402, 406, 407,
+	433, 449, 462, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031,
+}
 
 func isOutage(err error) bool {
 	if err == nil {
@@ -77,7 +82,13 @@ func isOutage(err error) bool {
 		return slices.ContainsFunc(server.ErrorCodes(), func(code int) bool { return slices.Contains(outageCodes, code) })
 	}
 	// The driver's selection and pool errors have no exported type in its stable packages.
-	return strings.Contains(err.Error(), "server selection error") || strings.Contains(err.Error(), "connection pool")
+	return strings.Contains(err.Error(), "server selection error") || strings.Contains(err.Error(), "connection pool") || isCut(err)
+}
+
+// isCut tells whether a connection failed. While it is made the driver gives no label to say so.
+func isCut(err error) bool {
+	var failed net.Error
+	return errors.As(err, &failed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // operatorError says in an operator's words why the database cannot be used.
@@ -88,7 +99,7 @@ func operatorError(err error) error {
 		return errors.As(err, &server) && server.HasErrorCode(code)
 	}
 	switch {
-	case has(18) || strings.Contains(text, "auth error") || strings.Contains(text, "(AuthenticationFailed)"):
+	case has(18) || strings.Contains(text, "(AuthenticationFailed)") || strings.Contains(text, "auth error") && !isCut(err):
 		return ErrLogin
 	case has(13):
 		return ErrRights

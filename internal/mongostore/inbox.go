@@ -502,6 +502,16 @@ func (b *box) chats() map[string]chatState {
 	return out
 }
 
+// longestTurn bounds the messages of a turn, in bytes: it is one document, which must have less than 16 MB.
+const longestTurn = 8 << 20
+
+func length(rows []messageRow) (n int) {
+	for _, m := range rows {
+		n += len(m.Message)
+	}
+	return n
+}
+
 // Claim implements inbox.Store.
 func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, error) {
 	const doing = "claim a turn"
@@ -534,18 +544,30 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 		next = *open[0]
 	}
 	next.Messages = slices.Clone(next.Messages)
-	var folded []string
+	var folded, taken []string
 	if next.Reply == "" {
+		size := length(next.Messages)
+		fits := func(more ...messageRow) bool {
+			size += length(more)
+			return size <= longestTurn || len(next.Messages) == 0
+		}
 		for _, t := range open[min(1, len(open)):] {
+			if !fits(t.Messages...) {
+				break
+			}
 			next.Attempt = max(next.Attempt, t.Attempt)
 			next.Messages = append(next.Messages, t.Messages...)
 			next.Tries = cmp.Or(next.Tries, t.Tries)
 			folded = append(folded, t.ID)
 		}
 		for _, m := range b.waiting {
-			if m.Chat == jid {
-				next.Messages = append(next.Messages, m)
+			if m.Chat != jid {
+				continue
 			}
+			if !fits(m) {
+				break
+			}
+			next.Messages, taken = append(next.Messages, m), append(taken, m.ID)
 		}
 		slices.SortFunc(next.Messages, byCame)
 	}
@@ -567,9 +589,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	b.seq++
 	b.turns = slices.DeleteFunc(b.turns, func(t *turnRow) bool { return t.ID == next.ID || slices.Contains(folded, t.ID) })
 	b.turns = append(b.turns, &next)
-	if next.Reply == "" {
-		b.waiting = slices.DeleteFunc(b.waiting, func(m messageRow) bool { return m.Chat == jid })
-	}
+	b.waiting = slices.DeleteFunc(b.waiting, func(m messageRow) bool { return slices.Contains(taken, m.ID) })
 	return turn, nil
 }
 

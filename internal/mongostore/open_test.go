@@ -21,7 +21,7 @@ import (
 )
 
 // pretend is a server that speaks as much of MongoDB's protocol as to greet and to refuse. answer gives the
-// answer to each command, nil for the greeting's.
+// answer to each command: nil for the greeting's, hangUp for none and the end of the connection.
 func pretend(t *testing.T, wire [2]int32, answer func(command string) bson.D) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,6 +50,8 @@ func pretend(t *testing.T, wire [2]int32, answer func(command string) bson.D) (a
 	return l.Addr().String()
 }
 
+var hangUp = bson.D{}
+
 // serveOne reads a message and answers it.
 func serveOne(c net.Conn, hello bson.D, answer func(command string) bson.D) error {
 	const opReply, opQuery, opMsg = 1, 2004, 2013
@@ -75,8 +77,11 @@ func serveOne(c net.Conn, hello bson.D, answer func(command string) bson.D) erro
 		if err != nil {
 			return err
 		}
-		if out = answer(first.Key()); out == nil {
+		switch out = answer(first.Key()); {
+		case out == nil:
 			out = hello
+		case len(out) == 0:
+			return io.EOF
 		}
 		reply = binary.LittleEndian.AppendUint32(reply, opMsg)
 		reply = append(reply, 0, 0, 0, 0, 0)
@@ -143,6 +148,25 @@ func TestOpenSaysWhatTheServerRefuses(t *testing.T) {
 				t.Errorf("it took %v to say so: waiting does not mend it", took)
 			}
 		})
+	}
+}
+
+// A server that goes away, or is not up yet, while this program logs in has not refused the password.
+func TestOpenWaitsForALoginThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	address := pretend(t, [2]int32{0, 21}, func(command string) bson.D {
+		if command == "saslStart" {
+			return hangUp
+		}
+		return nil
+	})
+	begun, wait := time.Now(), time.Second
+	_, err := Open(t.Context(), Options{URL: "mongodb://bot:s3cret@" + address + "/x", Wait: wait, Timeout: 500 * time.Millisecond})
+	if !errors.Is(err, ErrOutage) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("open: %v, want an outage", err)
+	}
+	if took := time.Since(begun); took < wait {
+		t.Errorf("it was waited for %v, want %v", took, wait)
 	}
 }
 
@@ -321,6 +345,8 @@ func TestIsOutage(t *testing.T) {
 		"no space":                  {mongo.CommandError{Code: 14031, Name: "OutOfDiskSpace"}, true},
 		"a label":                   {mongo.CommandError{Code: 1, Labels: []string{"RetryableWriteError"}}, true},
 		"a password changed":        {mongo.CommandError{Code: 18, Name: "AuthenticationFailed"}, true},
+		"a cursor is gone":          {mongo.CommandError{Code: 43, Name: "CursorNotFound"}, true},
+		"no majority can confirm":   {mongo.WriteException{WriteConcernError: &mongo.WriteConcernError{Code: 100, Name: "UnsatisfiableWriteConcern"}}, true},
 		"a duplicate":               {mongo.WriteException{WriteErrors: []mongo.WriteError{{Code: 11000}}}, false},
 		"a command that is wrong":   {mongo.CommandError{Code: 9, Name: "FailedToParse"}, false},
 		"a value of a wrong length": {errLength, false},
