@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -20,9 +19,6 @@ import (
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	waLog "go.mau.fi/whatsmeow/util/log"
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"google.golang.org/protobuf/proto"
 
 	"wabot/internal/device"
@@ -35,46 +31,23 @@ import (
 // long asks for 10,000 answers, and for a minute of talk with one person.
 var long = os.Getenv("WABOT_LONG") != ""
 
-// place is an empty store with a new device.
-type place struct {
-	device *store.Device
-	// tidy deletes what the load does not need; nil where nothing has to be deleted.
-	tidy func(ctx context.Context) error
-}
-
-var places = map[string]func(t *testing.T) place{
-	"files": func(t *testing.T) place {
+// places are empty stores with a new device.
+var places = map[string]func(t *testing.T) *store.Device{
+	"files": func(t *testing.T) *store.Device {
 		s, err := sqlitestore.Open(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		return place{device: s.Devices().NewDevice()}
+		return s.Devices().NewDevice()
 	},
-	"mongo": func(t *testing.T) place {
-		address := mongotest.New(t)
-		s, err := mongostore.Open(t.Context(), mongostore.Options{URL: address, Timeout: 20 * time.Second})
+	"mongo": func(t *testing.T) *store.Device {
+		s, err := mongostore.Open(t.Context(), mongostore.Options{URL: mongotest.New(t), Timeout: 20 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
-		client, err := mongo.Connect(options.Client().ApplyURI(address))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { s.Close(context.Background()); client.Disconnect(context.Background()) })
-		u, err := url.Parse(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sessions := client.Database(strings.TrimPrefix(u.Path, "/")).Collection("sessions")
-		return place{s.Devices().NewDevice(), func(ctx context.Context) error {
-			// The server that stands in for MongoDB reads a whole collection for each counted write.
-			_, err := sessions.DeleteMany(ctx, bson.D{{Key: "$or", Value: bson.A{
-				bson.D{{Key: "kind", Value: "pre_key"}, {Key: "number", Value: bson.D{{Key: "$gt", Value: 100}}}},
-				bson.D{{Key: "kind", Value: "event"}, {Key: "plaintext", Value: nil}},
-			}}})
-			return err
-		}}
+		t.Cleanup(func() { s.Close(context.Background()) })
+		return s.Devices().NewDevice()
 	},
 }
 
@@ -172,16 +145,7 @@ func (l load) run(t *testing.T) (o outcome) {
 			retries.Add(1)
 		}
 	})
-	place := places[l.store](t)
-	d := place.device
-	var answers atomic.Int64
-	tidy := func() {
-		if place.tidy != nil && answers.Add(1)%100 == 1 {
-			if err := place.tidy(ctx); err != nil && ctx.Err() == nil {
-				t.Error(err)
-			}
-		}
-	}
+	d := places[l.store](t)
 	if l.open {
 		d.Container = open{d.Container}
 	}
@@ -208,7 +172,6 @@ func (l load) run(t *testing.T) (o outcome) {
 				return
 			}
 			sends.Go(func() {
-				defer tidy()
 				extra := whatsmeow.SendRequestExtra{ID: wm.GenerateMessageID()}
 				for {
 					sendCtx := ctx
@@ -239,7 +202,6 @@ func (l load) run(t *testing.T) (o outcome) {
 		t.Fatal(err)
 	}
 	<-online
-	tidy()
 
 	begin := time.Now()
 	var phones []*whatsapptest.Phone
