@@ -140,20 +140,18 @@ func (w *mongoWorld) hitInConversation(c *control, how string, talk conversation
 	a := w.spring(c, how, k)
 	talked := make(chan error, 1)
 	go func() { talked <- w.converse(ctx, talk, k) }()
-	var err error
 	select {
-	case err = <-talked:
+	case err := <-talked:
+		talked <- err // and yet the last calls may go on
 	case <-a.sprung:
-		if how == "kills" {
-			if err := w.restart(ctx); err != nil {
-				_, call := a.count()
-				w.t.Fatalf("%s at call %d (%s): %v", how, k, call, err)
-			}
-		}
-		err = <-talked
 	}
 	_, call := a.remove()
-	if err != nil {
+	if call != "" && how == "kills" {
+		if err := w.restart(ctx); err != nil {
+			w.t.Fatalf("%s at call %d (%s): %v", how, k, call, err)
+		}
+	}
+	if err := <-talked; err != nil {
 		w.t.Fatalf("%s at call %d (%s): %v", how, k, call, err)
 	}
 	pairings := 0
