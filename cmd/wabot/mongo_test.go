@@ -362,13 +362,13 @@ func TestStartWithoutDatabase(t *testing.T) {
 	})
 }
 
-// afterOpening asks fault about each command once the database is open, which making the last index ends, with its number.
+// afterOpening asks fault about each command once the database is open, which its indexes end, with its number.
 func afterOpening(line *mongotest.Line, fault func(n int) mongotest.Fault) {
 	var mu sync.Mutex
 	indexes, n := false, 0
 	line.OnCommand(func(command string) mongotest.Fault {
 		mu.Lock()
-		if command == "createIndexes" {
+		if command == "createIndexes" || command == "dropIndexes" {
 			indexes = true
 		} else if indexes {
 			n++

@@ -167,7 +167,7 @@ func TestRoundTrips(t *testing.T) {
 // failover must be known after it.
 func TestWriteConcern(t *testing.T) {
 	t.Parallel()
-	writes := []string{"insert", "update", "delete", "findAndModify", "createIndexes"}
+	writes := []string{"insert", "update", "delete", "findAndModify", "createIndexes", "dropIndexes"}
 	for _, row := range []struct {
 		name, query string
 		want        bson.D
