@@ -221,7 +221,7 @@ type Account interface {
 	IDOf(what string) string
 }
 
-// Warn tells the account's owner, in the chat with themselves, of budgets that are nearly or wholly used up, each once in its
+// Warn tells the account's owner, in the chat with themselves, and the other admins of budgets that are nearly or wholly used up, each once in its
 // time, until ctx ends. A warning that is sent again after a crash has the same message ID, so that it is seen once.
 func (b *Bot) Warn(ctx context.Context, a Account) error {
 	for {
@@ -253,13 +253,20 @@ func (b *Bot) warn(ctx context.Context, a Account) error {
 	}
 	own, _ := a.Own()
 	for _, w := range b.Ledger.Warnings() {
-		if err := b.WA.Send(ctx, own, chat.Part{ID: a.IDOf(w.Notice.ID), Text: b.warning(w)}, nil); err != nil {
+		part := chat.Part{ID: a.IDOf(w.Notice.ID), Text: b.warning(w)}
+		if err := b.WA.Send(ctx, own, part, nil); err != nil {
 			return err
+		}
+		for _, admin := range b.Rules.Admins {
+			// One who cannot be reached must not keep the others from being told, again and again.
+			if err := b.WA.Send(ctx, jid(admin), part, nil); err != nil {
+				b.Log.Warn("an admin could not be told of a budget", "admin", mask.JID(admin), "err", mask.Text(err.Error()))
+			}
 		}
 		if err := b.Ledger.Keep(ctx, w.Notice); err != nil {
 			return err
 		}
-		b.Log.Info("a budget is used up or nearly so; the account's owner was told", "budget", w.Setting(), "percent", w.Percent, "whose", mask.JID(w.Whose))
+		b.Log.Info("a budget is used up or nearly so; the admins were told", "budget", w.Setting(), "percent", w.Percent, "whose", mask.JID(w.Whose))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"wabot/internal/access"
 	"wabot/internal/budget"
 	"wabot/internal/chat"
 	"wabot/internal/llm"
@@ -196,6 +197,7 @@ func TestWarn(t *testing.T) {
 	w, b := newWorld(t)
 	store := &storetest.Memory{}
 	limited(t, b, store, 100)
+	b.Rules.Admins = access.List{"4915100000009", bobLID}
 	if err := b.Ledger.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -217,14 +219,14 @@ func TestWarn(t *testing.T) {
 	first := w.did
 	_, again := newWorld(t) // as after a crash
 	limited(t, again, store, 100)
-	again.WA, w.did = w, nil
+	again.WA, again.Rules.Admins, w.did = w, b.Rules.Admins, nil
 	for range 2 {
 		if err := again.warn(t.Context(), account{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w.check(first...)
-	if len(first) != 1 || !strings.HasPrefix(first[0], "send ID of warning/80/day/") {
+	if len(first) != 3 || !strings.HasPrefix(first[0], "send ID of warning/80/day/") {
 		t.Errorf("did %v", first)
 	}
 }
