@@ -6,53 +6,103 @@
 #
 #   scripts/check-compose.sh
 #
-# It uses the Docker engine that runs. Where none does, it starts one of its own, as root, and installs
-# docker.io and docker-compose with apt where they are missing; where it may not, it says so and skips.
+# It uses the Docker engine that runs on this machine. Where none does, it starts one of its own, as root, and installs
+# docker.io and docker-compose with apt where they are missing. Where no engine can be had, it says so and skips.
 # Base images that cannot be pulled are built from this machine's own files, under their own names:
 #   golang  this machine's Go, the modules from its module cache, busybox
 #   mongo   FerretDB with logins, the real mongosh from npm, busybox (see internal/mongotest/standin)
 # Containers, volumes, stand-ins and an engine of its own are gone afterwards. What is slow to make stays in
 # ${XDG_CACHE_HOME:-~/.cache}/wabot-check-compose.
 #
+# It never takes for ever: what cannot be prepared in time skips the check, and a story that does not come to its end in
+# time fails.
+#
 # COMPOSE names another compose than docker-compose, for example COMPOSE="docker compose".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# In seconds: of what comes before the story, and of the story.
+preparing=420 telling=600
+
 tmp=$(mktemp -d)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/wabot-check-compose
 mkdir -p "$cache"
-engine= # the pid of an engine of our own
+engine=            # the pid of an engine of our own
+watch=             # the pid of what watches the time
 made=(wabot-check) # images to remove
 
-say() { printf '\n== %s\n' "$*" >&2; }
+step() { printf '\n== %s (%ss)\n' "$*" "$SECONDS" >&2; }
 
 skip() {
   printf '\n*** SKIPPED: %s. Dockerfile and docker-compose.yml were NOT checked. ***\n' "$*" >&2
   exit 0
 }
 
+# deadline ends this script after so many seconds from now, instead of the deadline before: it ends the
+# commands it waits for, and cleanup tells the reason.
+deadline() {
+  [ -z "$watch" ] || kill "$watch" 2>/dev/null || true
+  (
+    sleep "$1" &
+    trap 'kill $!' TERM # or it would sleep on
+    wait $! || exit 0
+    trap - TERM
+    echo "$2" >"$tmp/late"
+    while :; do
+      for child in $(<"/proc/$$/task/$$/children"); do
+        [ "$child" = "$BASHPID" ] || [ "$child" = "$(cat "$tmp/docker.pid" 2>/dev/null)" ] || kill "$child" 2>/dev/null || true
+      done
+      sleep 1
+    done
+  ) &
+  watch=$!
+}
+
+# halt ends an engine of our own, with all that it runs.
+halt() {
+  [ -n "$engine" ] || return 0
+  kill "$engine" || true
+  local until=$((SECONDS + 30))
+  while kill -0 "$engine" && [ $SECONDS -lt $until ]; do sleep 0.2; done
+  # Killed, it would leave containerd, which is its child, and mounts.
+  kill -9 "$engine" $(cat "$tmp/exec/containerd/containerd.pid") || true
+  awk -v dir="$tmp/" 'index($2, dir) == 1 {print $2}' /proc/mounts | xargs -r umount --lazy || true
+  engine=
+} 2>/dev/null
+
 cleanup() {
-  status=$?
+  [ -z "$watch" ] || kill "$watch" 2>/dev/null || true
   # What the story leaves when it is interrupted.
   local project=label=com.docker.compose.project=wabot-check
-  docker ps --all --quiet --filter $project | xargs -r docker rm --force --volumes >/dev/null 2>&1 || true
-  docker volume ls --quiet --filter $project | xargs -r docker volume rm >/dev/null 2>&1 || true
-  docker network ls --quiet --filter $project | xargs -r docker network rm >/dev/null 2>&1 || true
-  docker image rm --force "${made[@]}" >/dev/null 2>&1 || true
-  if [ -n "$engine" ]; then
-    kill "$engine" 2>/dev/null || true
-    wait "$engine" 2>/dev/null || true
-  fi
-  rm -rf "$tmp" || true
-  exit $status
+  docker() { timeout --kill-after=5 60 docker "$@"; }
+  docker ps --all --quiet --filter $project | xargs -r timeout 60 docker rm --force --volumes
+  docker volume ls --quiet --filter $project | xargs -r timeout 60 docker volume rm
+  docker network ls --quiet --filter $project | xargs -r timeout 60 docker network rm
+  docker image rm --force "${made[@]}"
+  halt
+  local late=
+  [ ! -e "$tmp/late" ] || late=$(<"$tmp/late")
+  rm -rf "$tmp"
+  case $late in
+  "") exit "$status" ;;
+  story) printf '\n*** FAILED: the story has not come to its end within %s seconds. ***\n' "$telling" >&3 && exit 1 ;;
+  *) skip "$late within $preparing seconds" 2>&3 ;;
+  esac
 }
-trap cleanup EXIT
+# Whatever goes wrong in it, it goes on.
+trap 'status=$?; set +e; cleanup 3>&2 >/dev/null 2>&1' EXIT
+
+deadline "$preparing" "a Docker engine and its base images were not there"
 
 # install installs Debian packages, where that is possible.
 install() {
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
-  say "apt-get install $*"
-  { apt-get update -qq && apt-get install -qq -y --no-install-recommends "$@"; } >/dev/null 2>"$tmp/apt.log" || {
+  step "apt-get install $*"
+  local apt=(apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=15 -o DPkg::Lock::Timeout=30)
+  {
+    timeout 60 "${apt[@]}" -o APT::Update::Error-Mode=any update &&
+      DEBIAN_FRONTEND=noninteractive timeout 300 "${apt[@]}" -y --no-install-recommends install "$@"
+  } >/dev/null 2>"$tmp/apt.log" || {
     cat "$tmp/apt.log" >&2
     return 1
   }
@@ -73,23 +123,42 @@ export COMPOSE
 # vfs copies whole images; on a busy machine that takes longer than docker-compose 1.29 waits.
 export COMPOSE_HTTP_TIMEOUT=600
 
-if ! docker info >/dev/null 2>&1; then
-  [ "$(id -u)" = 0 ] || skip "no Docker engine runs, and only root can start one"
-  command -v dockerd >/dev/null && command -v iptables >/dev/null || install docker.io iptables || skip "there is no dockerd"
-  say "starting dockerd"
-  export DOCKER_HOST=unix://$tmp/docker.sock
-  # vfs: the storage driver that works on every file system.
-  dockerd --storage-driver=vfs --data-root "$tmp/docker" --exec-root "$tmp/exec" --pidfile "$tmp/docker.pid" \
+answers() { timeout 20 docker info >/dev/null 2>&1; }
+
+# begin starts an engine with a storage driver, if that can be.
+begin() {
+  step "starting dockerd, on $1"
+  dockerd --storage-driver="$1" --data-root "$tmp/docker" --exec-root "$tmp/exec" --pidfile "$tmp/docker.pid" \
     --host "$DOCKER_HOST" >"$tmp/dockerd.log" 2>&1 &
   engine=$!
-  until docker info >/dev/null 2>&1; do
-    kill -0 "$engine" 2>/dev/null || { tail -5 "$tmp/dockerd.log" >&2; skip "no Docker engine can run here"; }
+  local until=$((SECONDS + 60))
+  while kill -0 "$engine" 2>/dev/null && [ $SECONDS -lt $until ]; do
+    ! answers || return 0
     sleep 0.5
   done
+  tail -5 "$tmp/dockerd.log" >&2
+  halt
+  rm -rf "$tmp/docker"
+  return 1
+}
+
+if ! answers; then
+  [ "$(id -u)" = 0 ] || skip "no Docker engine runs, and only root can start one"
+  command -v dockerd >/dev/null && command -v iptables >/dev/null || install docker.io iptables || skip "there is no dockerd, and it cannot be installed"
+  export DOCKER_HOST=unix://$tmp/docker.sock
+  # vfs works on every file system, but copies whole images.
+  begin overlay2 || begin vfs || skip "no Docker engine can run here"
 fi
 
-# have says whether an image is here or can be pulled.
-have() { docker image inspect "$1" >/dev/null 2>&1 || timeout 300 docker pull --quiet "$1" >/dev/null 2>&1; }
+# have says whether an image is here or can be pulled. Where a pull takes too long, no other is tried.
+unreachable=
+have() {
+  ! docker image inspect "$1" >/dev/null 2>&1 || return 0
+  [ -z "$unreachable" ] || return 1
+  timeout 120 docker pull --quiet "$1" >/dev/null 2>&1 && return 0
+  [ $? != 124 ] || unreachable=1
+  return 1
+}
 
 # rootfs begins the files of a stand-in: a shell and its tools.
 rootfs() {
@@ -110,15 +179,17 @@ into() {
   rm -rf "$dir"
 }
 
-# An engine may run where its containers cannot.
+# An engine may run where its containers cannot, and another machine's, or that outside a container, cannot reach us.
 if [ -n "$engine" ]; then
   rootfs "$tmp/probe" && into "$tmp/probe" wabot-check-probe "ENV PATH=/bin"
-  docker run --rm --init wabot-check-probe true 2>"$tmp/probe.log" || { cat "$tmp/probe.log" >&2; skip "no container can be started here"; }
+  timeout 60 docker run --rm --init wabot-check-probe true 2>"$tmp/probe.log" || { cat "$tmp/probe.log" >&2; skip "no container can be started here"; }
 fi
+gateway=$(docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}')
+hostname -I | tr ' ' '\n' | grep -qxF "$gateway" || skip "the Docker engine does not run on this machine"
 
 golang=$(sed -n 's/^FROM \(golang:[^ ]*\).*/\1/p' Dockerfile)
 if ! have "$golang"; then
-  say "a stand-in for $golang"
+  step "a stand-in for $golang"
   root=$tmp/golang
   rootfs "$root"
   mkdir -p "$root/usr/local/go"
@@ -134,7 +205,7 @@ fi
 
 mongo=$(sed -n 's/^ *image: \(mongo:.*\)/\1/p' docker-compose.yml | head -1)
 if ! have "$mongo"; then
-  say "a stand-in for $mongo"
+  step "a stand-in for $mongo"
   command -v npm >/dev/null || install nodejs npm || skip "there is no npm, and it cannot be installed"
   version=$(go -C internal/mongotest/server list -m -f '{{.Version}}' github.com/FerretDB/FerretDB)
   if [ ! -x "$cache/ferretdb-$version" ]; then
@@ -163,7 +234,7 @@ if ! have "$mongo"; then
   into "$root" "$mongo" "ENV PATH=/bin HOME=/root" "VOLUME [\"/data/db\", \"/data/configdb\"]" "EXPOSE 27017" "ENTRYPOINT [\"/standin\"]"
 fi
 
-say "a fresh copy of the tree"
+step "a fresh copy of the tree"
 copy=$tmp/wabot
 mkdir "$copy"
 git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
@@ -175,5 +246,10 @@ if [ "$(id -u)" = 0 ]; then
   chown -R 1234:1234 "$copy"
 fi
 
-say "the story"
-WABOT_COMPOSE_DIR=$copy go test -count=1 -timeout 30m -v -run '^TestCompose$' ./cmd/wabot
+go test -c -o "$tmp/story" ./cmd/wabot
+
+deadline "$telling" story
+step "the story"
+cd cmd/wabot
+WABOT_COMPOSE_DIR=$copy "$tmp/story" -test.v -test.run '^TestCompose$'
+step "done"
