@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,7 +97,7 @@ func TestCompose(t *testing.T) {
 	}
 
 	c.step("docker-compose down && docker-compose up -d: no second QR code")
-	c.run("down")
+	c.down()
 	c.chatsOn()
 	c.chats("after down and up")
 
@@ -126,9 +127,51 @@ func TestCompose(t *testing.T) {
 	c.chats("after the restore")
 
 	c.step("SESSION_KEY turned on")
-	c.env = append(c.env, "SESSION_KEY="+strings.Repeat("5e", 32))
+	key := strings.Repeat("5e", 32)
+	c.env, c.secrets = append(c.env, "SESSION_KEY="+key), append(c.secrets, key)
 	c.chatsOn()
 	c.chats("encrypted at rest")
+
+	c.step("the database's passwords changed")
+	c.run("stop", "app")
+	// As in the README, but for the prompts.
+	c.run("exec", "-T", "mongodb", "sh", "-c", `mongosh --quiet -u root -p "$MONGO_INITDB_ROOT_PASSWORD" --authenticationDatabase admin whatsapp_sessions --eval "`+
+		`db.changeUserPassword('wabot', 'another-of-the-bot'); db.getSiblingDB('admin').changeUserPassword('root', 'another-of-root')"`)
+	c.set("MONGO_PASSWORD", "another-of-the-bot")
+	c.set("MONGO_ROOT_PASSWORD", "another-of-root")
+	c.secrets = append(c.secrets, "another-of-the-bot", "another-of-root")
+	c.chatsOn()
+	c.chats("with other passwords")
+
+	c.step("the commands of the README for a running bot")
+	for command, want := range map[string]string{
+		"session verify": "Everything can be read",
+		"session list":   "Linked",
+		"explain":        "delivered",
+	} {
+		args := append([]string{"exec", "-T", "app", "/wabot"}, strings.Fields(command)...)
+		if out := c.run(args...); !strings.Contains(out, want) {
+			t.Errorf("%s says:\n%s", command, out)
+		}
+	}
+
+	c.step("to the files and back")
+	c.run("stop", "app")
+	c.run("run", "--rm", "-T", "app", "session", "copy", "--from", "mongo", "--to", "file")
+	c.set("MONGO_ENABLED", "False")
+	c.chatsOn()
+	c.chats("from the files")
+	c.run("stop", "app")
+	c.run("run", "--rm", "-T", "app", "session", "copy", "--from", "file", "--to", "mongo")
+	c.set("MONGO_ENABLED", "True")
+	c.chatsOn()
+	c.chats("back in the database")
+
+	c.step("session make-safe")
+	c.run("stop", "app")
+	c.run("run", "--rm", "-T", "app", "session", "make-safe")
+	c.chatsOn()
+	c.chats("made safe")
 
 	c.step("wabot init in the container of the bot")
 	if out, err := c.try("run", "--rm", "-T", "--no-deps", "app", "init"); err == nil || !strings.Contains(out, "docker-compose run --rm init") {
@@ -159,7 +202,7 @@ func TestCompose(t *testing.T) {
 	if out := c.run("run", "--rm", "-T", "app", "logout", "--yes"); !strings.Contains(out, "Logged out") || c.owner.HasDevice(c.device) {
 		t.Errorf("the device is linked still:\n%s", out)
 	}
-	c.down()
+	c.down("--volumes")
 
 	c.step("the example's passwords, on the file store in a directory of somebody else")
 	c.do(os.Remove(filepath.Join(c.dir, ".env")))
@@ -183,6 +226,7 @@ func TestCompose(t *testing.T) {
 	}
 	logs.cmd.Process.Kill()
 	c.once()
+	c.down()
 	for _, p := range w.problems() {
 		t.Error(p)
 	}
@@ -400,9 +444,24 @@ func (c *composition) kill(service string) {
 	c.do(err)
 }
 
-func (c *composition) down() {
+// down takes everything down. What was logged until then is kept, to be looked through for leaks.
+func (c *composition) down(args ...string) {
 	c.t.Helper()
-	c.run("down", "--volumes")
+	c.shows(c.run("logs", "--no-color"))
+	c.run(append([]string{"down"}, args...)...)
+}
+
+// set gives a setting a value in .env.
+func (c *composition) set(name, value string) {
+	c.t.Helper()
+	path := filepath.Join(c.dir, ".env")
+	text, err := os.ReadFile(path)
+	c.do(err)
+	line := regexp.MustCompile("(?m)^(# )?" + name + "=.*$")
+	if len(line.FindAll(text, -1)) != 1 {
+		c.t.Fatalf(".env has not one line for %s", name)
+	}
+	c.do(os.WriteFile(path, line.ReplaceAllLiteral(text, []byte(name+"="+value)), 0o600))
 }
 
 // checkDotenv checks what wabot init wrote: closed to others, and of the owner of the directory.
@@ -416,6 +475,11 @@ func (c *composition) checkDotenv() {
 	c.do(err)
 	if file.Mode().Perm() != 0o600 || file.Sys().(*syscall.Stat_t).Uid != dir.Sys().(*syscall.Stat_t).Uid {
 		c.t.Errorf(".env is %v of %d, in a directory of %d", file.Mode(), file.Sys().(*syscall.Stat_t).Uid, dir.Sys().(*syscall.Stat_t).Uid)
+	}
+	for line := range strings.Lines(string(text)) {
+		if found := secret.FindStringSubmatch(strings.TrimSpace(line)); found != nil && found[2] != "" {
+			c.secrets = append(c.secrets, found[2])
+		}
 	}
 	if !bytes.Contains(text, []byte("OPENAI_API_KEY=sk-check\n")) || bytes.Contains(text, []byte("change-this")) {
 		c.t.Error(".env has not the key, or an example's password")
