@@ -22,6 +22,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"wabot/internal/llmtest"
 	"wabot/internal/mongostore"
 	"wabot/internal/mongotest"
 	"wabot/internal/whatsapptest"
@@ -245,6 +246,44 @@ func TestOutages(t *testing.T) {
 			w.do(w.stop())
 		})
 	}
+}
+
+// Who is asked to stop while the database is silent stops, in the time that docker-compose.yml gives; what was asked meanwhile is
+// answered after the next start.
+func TestStopDuringOutage(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	line := mongotest.NewLine(t)
+	w := newMongoWorld(t, over(line))
+	w.do(w.pair(ctx))
+	w.ask(ctx, "alice", "one")
+	w.answers(ctx, "alice", "one")
+	// The answer is on its way when the database falls silent.
+	asked, told := make(chan struct{}), make(chan struct{})
+	w.mu.Lock()
+	w.answer = func(r llmtest.Request) string {
+		close(asked)
+		<-told
+		return lastQuestions(r)
+	}
+	w.mu.Unlock()
+	w.ask(ctx, "alice", "two")
+	<-asked
+	line.Stall()
+	w.mu.Lock()
+	w.answer = lastQuestions
+	w.mu.Unlock()
+	close(told)
+	w.ask(ctx, "bob", "three")
+	begun := time.Now()
+	w.do(w.stop())
+	t.Logf("stopped in %v", time.Since(begun).Round(time.Millisecond))
+	line.Resume()
+	w.do(w.start())
+	w.answers(ctx, "alice", "one", "two")
+	w.answers(ctx, "bob", "three")
+	w.do(w.stop())
 }
 
 // A database that cannot be used at the start is waited for, or told of in the operator's words;

@@ -687,6 +687,10 @@ func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 
 // change writes a turn that the caller holds, as edit makes it.
 func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func(*turnRow), first ...mongo.WriteModel) error {
+	if s.passive.Load() {
+		// Also where the database is silent, and cannot even be read: nobody waits for it with a turn that is not theirs.
+		return fmt.Errorf("%s: %w", doing, errPassive)
+	}
 	b, err := s.lockBox(ctx, doing)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"go.mau.fi/whatsmeow/store/sqlstore"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"wabot/internal/chat"
+	"wabot/internal/inbox"
 	"wabot/internal/mongotest"
 	"wabot/internal/storetest"
 )
@@ -249,5 +251,35 @@ func TestAWrongLengthIsNoOutage(t *testing.T) {
 	_, err = again[0].Identities.IsTrustedIdentity(t.Context(), "1:0", [32]byte{1})
 	if !errors.Is(err, sqlstore.ErrInvalidLength) || errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Who has lost the lease while the database is silent does not wait for it to settle a turn: that is another's now.
+func TestATurnIsLostWithTheLease(t *testing.T) {
+	t.Parallel()
+	ctx, now := t.Context(), time.Now()
+	line := mongotest.NewLine(t)
+	s := open(t, line.URL, func(o *Options) { o.Timeout, o.Patience = time.Second, 100*time.Millisecond })
+	l, err := s.Acquire(ctx, "device", "me", 2*time.Second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(ctx, chat.Message{ID: "m", Chat: "1@lid", Sender: "1@lid", Text: "hi", Time: now}, now); err != nil {
+		t.Fatal(err)
+	}
+	turn, err := s.Claim(ctx, now.Add(time.Second), now.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line.Break()
+	// What failed once is read again before the next try.
+	if err := s.Retry(ctx, turn, now); !errors.Is(err, ErrOutage) {
+		t.Errorf("while the lease was held: %v, want an outage", err)
+	}
+	if err := l.Run(ctx); !errors.Is(err, ErrLeaseLost) {
+		t.Fatalf("the lease: %v, want %v", err, ErrLeaseLost)
+	}
+	if err := s.Retry(ctx, turn, now); !errors.Is(err, inbox.ErrLeaseLost) {
+		t.Errorf("after the lease was lost: %v, want %v", err, inbox.ErrLeaseLost)
 	}
 }
