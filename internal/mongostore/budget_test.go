@@ -96,7 +96,6 @@ func (k *talk) receive() {
 func (k *talk) send() {
 	ctx, d := k.t.Context(), k.d
 	id := fmt.Sprint("R", k.n)
-	ctx, failed := Sending(ctx)
 	_, err := d.LIDs.GetPNForLID(ctx, peer)
 	k.check(err)
 	k.check(d.EventBuffer.AddOutgoingEvent(ctx, peer, id, "wa", []byte("text")))
@@ -119,7 +118,6 @@ func (k *talk) send() {
 	k.check(err)
 	_, err = d.NCTSalt.GetNCTSalt(ctx)
 	k.check(err)
-	k.check(failed())
 }
 
 func (k *talk) answer(send func()) {

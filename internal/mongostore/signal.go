@@ -64,15 +64,13 @@ func (d *device) one(ctx context.Context, ref value) (value, error) {
 	return got[ref.ID], err
 }
 
-func (d *device) PutIdentity(ctx context.Context, address string, key [32]byte) (err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) PutIdentity(ctx context.Context, address string, key [32]byte) error {
 	v := d.ref(kindIdentity, address)
 	v.Data = key[:]
 	return d.put(ctx, "write an identity", v)
 }
 
-func (d *device) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (trusted bool, err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
 	v, err := d.one(ctx, d.ref(kindIdentity, address))
 	switch {
 	case err != nil:
@@ -85,8 +83,7 @@ func (d *device) IsTrustedIdentity(ctx context.Context, address string, key [32]
 	return [32]byte(v.Data) == key, nil
 }
 
-func (d *device) DeleteIdentity(ctx context.Context, address string) (err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) DeleteIdentity(ctx context.Context, address string) error {
 	return d.remove(ctx, "delete an identity", d.ref(kindIdentity, address))
 }
 
@@ -113,14 +110,12 @@ func (d *device) write(ctx context.Context, what string, do func(context.Context
 	return d.s.write(ctx, what, do)
 }
 
-func (d *device) GetSession(ctx context.Context, address string) (data []byte, err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) GetSession(ctx context.Context, address string) ([]byte, error) {
 	v, err := d.one(ctx, d.ref(kindSession, address))
 	return slices.Clone(v.Data), err
 }
 
-func (d *device) HasSession(ctx context.Context, address string) (has bool, err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) HasSession(ctx context.Context, address string) (bool, error) {
 	v, err := d.one(ctx, d.ref(kindSession, address))
 	return v.there(), err
 }
@@ -144,19 +139,13 @@ func (d *device) GetManySessions(ctx context.Context, addresses []string) (map[s
 	return out, nil
 }
 
-func (d *device) PutSession(ctx context.Context, address string, session []byte) (err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) PutSession(ctx context.Context, address string, session []byte) error {
 	v := d.ref(kindSession, address)
 	v.Data = slices.Clone(session)
 	return d.put(ctx, "write a session", v)
 }
 
-// PutManySessions ends the encryption of a send. It refuses where the store failed for one of the
-// send's devices, which whatsmeow would leave out of the message without a word.
 func (d *device) PutManySessions(ctx context.Context, sessions map[string][]byte) error {
-	if err := failure(ctx); err != nil {
-		return fmt.Errorf("write the sessions of a send: %w", err)
-	}
 	var list []value
 	for address, session := range sessions {
 		v := d.ref(kindSession, address)
@@ -169,8 +158,7 @@ func (d *device) PutManySessions(ctx context.Context, sessions map[string][]byte
 	return d.put(ctx, "write the sessions of a send", list...)
 }
 
-func (d *device) DeleteSession(ctx context.Context, address string) (err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) DeleteSession(ctx context.Context, address string) error {
 	return d.remove(ctx, "delete a session", d.ref(kindSession, address))
 }
 
@@ -228,15 +216,13 @@ func (d *device) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 	return nil
 }
 
-func (d *device) PutSenderKey(ctx context.Context, group, user string, session []byte) (err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) PutSenderKey(ctx context.Context, group, user string, session []byte) error {
 	v := d.senderRef(group, user)
 	v.Data = slices.Clone(session)
 	return d.put(ctx, "write a sender key", v)
 }
 
-func (d *device) GetSenderKey(ctx context.Context, group, user string) (data []byte, err error) {
-	defer noteFailure(ctx, &err)
+func (d *device) GetSenderKey(ctx context.Context, group, user string) ([]byte, error) {
 	v, err := d.one(ctx, d.senderRef(group, user))
 	return slices.Clone(v.Data), err
 }
