@@ -25,6 +25,8 @@ const (
 	// summaries bounds what waits to be summarised; more is left for the next turn of its chat. So many chats are remembered.
 	summaries    = 64
 	summaryChats = 10_000
+	// rereading is how long one is known before it is read again: what is older than RETENTION is deleted meanwhile.
+	rereading = time.Hour
 )
 
 const summaryOrder = `You keep the memory of a chat between people and an assistant. You are given the summary so far, if there is one, and what was said after it. ` +
@@ -33,7 +35,8 @@ const summaryOrder = `You keep the memory of a chat between people and an assist
 
 // remembered is what is known in memory of a chat's summary.
 type remembered struct {
-	known   bool
+	// known is when it was read or written; zero where it was not.
+	known   time.Time
 	summary inbox.Summary
 	// turns is how many more turns there are before it is looked whether a new one is due.
 	turns int
@@ -84,14 +87,14 @@ func (b *Bot) summary(ctx context.Context, jids ...string) (inbox.Summary, error
 			continue
 		}
 		r := b.recall(jid, func(*remembered) {})
-		if !r.known {
+		if time.Since(r.known) > rereading {
 			s, err := b.Turns.Summary(ctx, jid)
 			if err != nil {
 				return s, err
 			}
 			r = b.recall(jid, func(now *remembered) {
 				if now.forgotten == r.forgotten {
-					now.known, now.summary = true, s
+					now.known, now.summary = time.Now(), s
 				}
 			})
 		}
@@ -123,7 +126,7 @@ func (b *Bot) ForgetSummary(ctx context.Context, said time.Time, jids ...string)
 		if err := b.Turns.SetSummary(ctx, jid, inbox.Summary{}, time.Now()); err != nil {
 			return err
 		}
-		b.recall(jid, func(r *remembered) { r.known, r.summary = true, inbox.Summary{} })
+		b.recall(jid, func(r *remembered) { r.known, r.summary = time.Now(), inbox.Summary{} })
 	}
 	return nil
 }
@@ -252,7 +255,7 @@ func (b *Bot) summarise(ctx context.Context, s toSummarise) error {
 	if err := b.Turns.SetSummary(ctx, s.chat, now, time.Now()); err != nil {
 		return err
 	}
-	if b.recall(s.chat, func(r *remembered) { r.known, r.summary = true, now }).forgotten != before.forgotten {
+	if b.recall(s.chat, func(r *remembered) { r.known, r.summary = time.Now(), now }).forgotten != before.forgotten {
 		return b.ForgetSummary(ctx, time.Time{}, s.chat)
 	}
 	b.Log.Debug("chat summarised", "chat", mask.JID(s.chat), "turns", len(out), "model", s.model)

@@ -109,6 +109,30 @@ func TestSummaryHasMedia(t *testing.T) {
 	}
 }
 
+// One that was deleted for its age is not told for long.
+func TestSummaryIsReadAgain(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t)
+	w.summaries[aliceLID] = inbox.Summary{Text: "of old"}
+	read := func() string {
+		t.Helper()
+		s, err := b.summary(t.Context(), aliceLID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Text
+	}
+	read()
+	delete(w.summaries, aliceLID)
+	if got := read(); got != "of old" {
+		t.Errorf("read %q each time", got)
+	}
+	b.recall(aliceLID, func(r *remembered) { r.known = r.known.Add(-rereading) })
+	if got := read(); got != "" {
+		t.Errorf("still %q", got)
+	}
+}
+
 // A summary is counted for whom it is made, and none is made for those whose budget is used up.
 func TestSummaryIsCharged(t *testing.T) {
 	t.Parallel()

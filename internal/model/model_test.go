@@ -100,6 +100,10 @@ func TestCut(t *testing.T) {
 		{"ÄFFCHEN hallo", "äffchen", "hallo", true},
 		{"hello", "", "hello", false},
 		{"", "!ai", "", false},
+		{"\u200f!ai hello", "!ai", "hello", true},
+		{"\ufeff!ai\u200f \u05d0", "!ai", "\u200f \u05d0", true},
+		{"!ai\u200b", "!ai", "\u200b", true},
+		{"!a\u200bi hello", "!ai", "", false},
 		{"\xff\xfe", "!ai", "", false},
 	} {
 		prefix, rest, ok := Cut(test.text, test.prefix)
