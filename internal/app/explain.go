@@ -27,7 +27,7 @@ const explainName = "explain"
 
 const explainUsage = `wabot explain tells what became of messages that reached the bot, and why; also beside a running wabot.
 
-  wabot explain MESSAGE_ID    of the message with this ID, as the log at LOG_LEVEL=debug and explain --last have it
+  wabot explain MESSAGE_ID    of the message with this ID, which the page, explain --last and the log at LOG_LEVEL=debug have
   wabot explain --last N      of the newest N messages, oldest first
   wabot explain               of the newest 10
 
