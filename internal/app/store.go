@@ -191,6 +191,24 @@ func (s *mongoStore) Settle(ctx context.Context) error {
 	return s.DeleteOrphans(ctx)
 }
 
+// Depth implements inbox.Store.
+func (s *mongoStore) Depth(ctx context.Context) (int, error) {
+	if s.tenure.Load() != nil {
+		return s.Store.Depth(ctx)
+	}
+	depth, _, err := s.Elsewhere(ctx)
+	return depth, err
+}
+
+// Oldest implements inbox.Store.
+func (s *mongoStore) Oldest(ctx context.Context) (time.Time, error) {
+	if s.tenure.Load() != nil {
+		return s.Store.Oldest(ctx)
+	}
+	_, oldest, err := s.Elsewhere(ctx)
+	return oldest, err
+}
+
 func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }
 
 func (s *mongoStore) Leading(ctx context.Context) bool {

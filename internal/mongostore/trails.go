@@ -194,6 +194,25 @@ func trailOf(m messageRow, row *turnRow) (t chat.Trail, err error) {
 	return t, err
 }
 
+// Elsewhere counts the messages that wait, and tells since when the first does, for a process that does not lead: what that has in
+// memory of the inbox is not what is there.
+func (s *Store) Elsewhere(ctx context.Context) (depth int, oldest time.Time, err error) {
+	open := bson.D{field("open", true), field("kind", kindMessage)}
+	err = s.try(ctx, "count what waits", func(ctx context.Context) error {
+		n, err := s.inboxRows.CountDocuments(ctx, open)
+		depth = int(n)
+		return err
+	})
+	if err != nil || depth == 0 {
+		return 0, time.Time{}, err
+	}
+	first, err := rows[messageRow](ctx, s, "look what waits longest", open, options.Find().SetSort(bson.D{field("ended", 1)}).SetLimit(1))
+	if err == nil && len(first) > 0 {
+		oldest = time.Unix(0, first[0].Came)
+	}
+	return depth, oldest, err
+}
+
 // Latest implements trail.Store.
 func (s *Store) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
 	const doing = "read what became of the latest messages"

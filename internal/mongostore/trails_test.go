@@ -59,3 +59,35 @@ func TestLatestReadsFew(t *testing.T) {
 		t.Errorf("%d documents were read for %d messages", got, n)
 	}
 }
+
+// One that stands by knows what waits, though another writes it.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	url := mongotest.New(t)
+	leader, other := open(t, url), open(t, url)
+	ctx, begin := t.Context(), time.Unix(1_700_000_000, 0)
+	want := func(n int, since time.Time) {
+		t.Helper()
+		depth, oldest, err := other.Elsewhere(ctx)
+		if err != nil || depth != n || !oldest.Equal(since) {
+			t.Errorf("%d wait since %v, want %d since %v (%v)", depth, oldest, n, since, err)
+		}
+	}
+	want(0, time.Time{})
+	for i := range 3 {
+		m := chat.Message{Chat: fmt.Sprint(i, "@s.whatsapp.net"), Sender: fmt.Sprint(i, "@s.whatsapp.net"), ID: "a", Kind: chat.Text}
+		if err := leader.Put(ctx, m, begin.Add(time.Duration(i)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(3, begin)
+	turn, err := leader.Claim(ctx, begin.Add(time.Minute), begin.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(3, begin)
+	if err := leader.Finish(ctx, turn, begin.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	want(2, begin.Add(time.Second))
+}
