@@ -304,7 +304,11 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, meter, log)
 	o.Status = func(ctx context.Context) bot.Status {
 		s := site.status(ctx)
-		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: s.Waiting}
+		waiting := s.Waiting
+		if waiting > 0 {
+			waiting-- // the command itself
+		}
+		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: waiting}
 	}
 	if s := cfg.Media.Speech; s.On == config.SwitchOn {
 		o.Mouth = meteredMouth{watchedMouth{newSpeech(cfg, s, log), site}, s.Model, meter}
