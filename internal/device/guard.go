@@ -88,10 +88,11 @@ func (c *container) wrap(d *store.Device) {
 	if !ok {
 		panic(fmt.Sprintf("device: %T is not a whole device store", d.Sessions))
 	}
+	together := inner.DoDecryptionTxn
 	if c.watch.Call != nil {
 		inner = measured{inner, c.watch.Call}
 	}
-	g := &guard{AllSessionSpecificStores: inner, watch: c.watch, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}}
+	g := &guard{AllSessionSpecificStores: inner, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -101,6 +102,10 @@ func (c *container) wrap(d *store.Device) {
 type guard struct {
 	store.AllSessionSpecificStores
 	watch Watch
+
+	// preKeys is held while pre-keys are made, together writes what is written within it as one.
+	preKeys  sync.Mutex
+	together func(context.Context, func(context.Context) error) error
 
 	// mu is held while sessions are read or written, and through a whole decryption. It is
 	// never held across the network.
@@ -250,6 +255,25 @@ func (g *guard) PutBufferedEvent(ctx context.Context, hash [32]byte, plaintext [
 func (g *guard) GetPreKey(ctx context.Context, id uint32) (*keys.PreKey, error) {
 	key, err := g.AllSessionSpecificStores.GetPreKey(ctx, id)
 	return key, g.fail(ctx, err)
+}
+
+// GetOrGenPreKeys makes all pre-keys in one transaction. sqlstore makes one for each, and waits as often for the disk: 812 times
+// before a new device is online.
+func (g *guard) GetOrGenPreKeys(ctx context.Context, count uint32) (list []*keys.PreKey, err error) {
+	g.preKeys.Lock()
+	defer g.preKeys.Unlock()
+	err = g.together(ctx, func(ctx context.Context) error {
+		list, err = g.AllSessionSpecificStores.GetOrGenPreKeys(ctx, count)
+		return err
+	})
+	return list, err
+}
+
+// GenOnePreKey waits for GetOrGenPreKeys: below, one would hold the lock and the other the database, and each wait for the other.
+func (g *guard) GenOnePreKey(ctx context.Context) (*keys.PreKey, error) {
+	g.preKeys.Lock()
+	defer g.preKeys.Unlock()
+	return g.AllSessionSpecificStores.GenOnePreKey(ctx)
 }
 
 func (g *guard) RemovePreKey(ctx context.Context, id uint32) error {

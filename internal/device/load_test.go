@@ -18,6 +18,7 @@ import (
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
+	"go.mau.fi/whatsmeow/util/keys"
 	waLog "go.mau.fi/whatsmeow/util/log"
 	"google.golang.org/protobuf/proto"
 
@@ -25,6 +26,7 @@ import (
 	"wabot/internal/mongostore"
 	"wabot/internal/mongotest"
 	"wabot/internal/sqlitestore"
+	"wabot/internal/storetest"
 	"wabot/internal/whatsapptest"
 )
 
@@ -317,6 +319,54 @@ func TestAnswersUnderLoad(t *testing.T) {
 					}
 				})
 			}
+		})
+	}
+}
+
+// Pre-keys are made for an upload while others are made for retry receipts: none waits for the other for ever, and no ID is given twice.
+func TestPreKeysAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, place := range places {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := place(t)
+			storetest.Save(t, d, "100")
+			device.Guard(d, device.Watch{})
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			var mu sync.Mutex
+			seen := map[uint32]bool{}
+			take := func(list ...*keys.PreKey) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, k := range list {
+					if seen[k.KeyID] {
+						t.Errorf("pre-key %d was made twice", k.KeyID)
+					}
+					seen[k.KeyID] = true
+				}
+			}
+			var making sync.WaitGroup
+			for range 4 {
+				making.Go(func() {
+					for range 5 {
+						k, err := d.PreKeys.GenOnePreKey(ctx)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						take(k)
+					}
+				})
+			}
+			begin := time.Now()
+			list, err := d.PreKeys.GetOrGenPreKeys(ctx, 812)
+			if err != nil || len(list) != 812 {
+				t.Fatalf("%d pre-keys, %v", len(list), err)
+			}
+			t.Logf("812 pre-keys in %v", time.Since(begin).Round(time.Millisecond))
+			take(list...)
+			making.Wait()
 		})
 	}
 }

@@ -77,6 +77,13 @@ func Session(n byte) []byte {
 func Pair(t testing.TB, c Container, number string) *store.Device {
 	t.Helper()
 	d := c.NewDevice()
+	Save(t, d, number)
+	return d
+}
+
+// Save saves a new device under the number.
+func Save(t testing.TB, d *store.Device, number string) {
+	t.Helper()
 	jid := types.NewADJID(number, 0, 7)
 	d.ID = &jid
 	d.LID = types.JID{User: "9" + number, Device: 7, Server: types.HiddenUserServer}
@@ -87,7 +94,6 @@ func Pair(t testing.TB, c Container, number string) *store.Device {
 	if err := d.Save(t.Context()); err != nil {
 		t.Fatalf("save the device: %v", err)
 	}
-	return d
 }
 
 // Promises are what a device store keeps beyond the reference.
