@@ -148,8 +148,12 @@ func run(ctx context.Context, self []string, getenv func(string) string, dotenv 
 	return g.Wait()
 }
 
+// thinking is how long the built-in model takes, so that the chat shows what it does with a real one: that the bot types.
+const thinking = 600 * time.Millisecond
+
 // builtIn is the model of those who have none.
 func builtIn(r llmtest.Request) string {
+	time.Sleep(thinking)
 	n := 0
 	for _, m := range r.Messages {
 		if m.Role == "user" {
