@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -191,6 +192,10 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		if _, err := Open(t.Context(), Options{URL: bad}); !errors.Is(err, ErrURL) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+	_, err := Open(t.Context(), Options{URL: "mongodb://bot:s3cret@localhost/x?tlsCAFile=/nowhere/ca.pem"})
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrURL) || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("a certificate that is not there: %v", err)
 	}
 	server := mongotest.Start(t)
 	s := open(t, server.URL, func(o *Options) { o.Timeout = time.Second })

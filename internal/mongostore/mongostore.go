@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
@@ -184,6 +185,9 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	if err := opts.Validate(); err != nil {
 		if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
 			return &outageError{fmt.Errorf("look up the database's address: %s", dns.Err)}
+		}
+		if file := (*fs.PathError)(nil); errors.As(err, &file) {
+			return fmt.Errorf("read a file that MONGO_URL names: %w", file)
 		}
 		return ErrURL // without the driver's text, which may quote a password
 	}
