@@ -71,6 +71,16 @@ func TestSessionMovesBetweenStores(t *testing.T) {
 	w.env = []string{"ALLOW=*", "MONGO_URL=" + mongotest.New(t)}
 	do(w.pair(ctx))
 	chats("one")
+	// What is set for a chat, and what was said in a group, goes along.
+	acts := func(all ...[]string) {
+		t.Helper()
+		for _, args := range all {
+			do(phone(ctx, w, args))
+		}
+	}
+	acts([]string{"owner", "says", "!instructions Rhyme.", "to", "alice"}, []string{"alice", "hears", "Done. From now on I answer by these instructions here."},
+		[]string{"owner", "creates", "team", "alice", "bob"}, []string{"bob", "says", "we meet at noon", "in", "team"},
+		[]string{"owner", "says", "barrier"}, []string{"owner", "hears", "You said: barrier"})
 
 	prints(8, []string{"another wabot has this session open"}, "session", "copy", "--from", "file", "--to", "mongo")
 	do(w.stop())
@@ -100,6 +110,9 @@ func TestSessionMovesBetweenStores(t *testing.T) {
 	do(w.start(mongoEnabled))
 	do(w.online(ctx))
 	do(w.hear(ctx, "alice", w.owner.LID(), "You said: two"))
+	do(model(ctx, w, []string{"was-told", "Rhyme."}))
+	acts([]string{"alice", "says", "!ai when", "in", "team"}, []string{"alice", "hears", "You said: alice: when", "in", "team"})
+	do(model(ctx, w, []string{"was-told", "bob: we meet at noon"}))
 	chats("three")
 	prints(8, []string{"stop it"}, "session", "delete", "--store", "mongo", "--yes")
 	do(w.kill())
