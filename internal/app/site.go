@@ -158,7 +158,7 @@ func (s *site) status(ctx context.Context) web.Status {
 	st.Spent = spent(s.ledger)
 	st.Versions = []web.Version{{Part: "wabot", Version: version()}}
 	if s.role == web.Standby && s.other != "" {
-		st.Reason, st.Next = s.other+" drives this device", "this wabot takes over when that one stops"
+		st.Reason, st.Next = "this device is driven by "+s.other, "this wabot takes over when that one stops"
 	}
 	if s.role != web.Starting {
 		return st

@@ -62,7 +62,7 @@ func TestStatusFollowsTheLife(t *testing.T) {
 	if st := s.status(t.Context()); !st.Oldest.Equal(longAgo) {
 		t.Errorf("the oldest is of %v", st.Oldest)
 	}
-	if st := s.status(t.Context()); st.Reason != "host (process 7) drives this device" {
+	if st := s.status(t.Context()); st.Reason != "this device is driven by host (process 7)" {
 		t.Errorf("the page gives as the reason for standing by: %q", st.Reason)
 	}
 	s.become(web.Starting)
