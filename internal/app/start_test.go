@@ -21,6 +21,7 @@ func TestWatchStart(t *testing.T) {
 		{"falls silent", func(at time.Duration) bool { return at > 5*time.Second }, 0, time.Minute},
 		{"is silent now and then", func(at time.Duration) bool { return at.Truncate(50*time.Second)%(100*time.Second) == 0 }, 0, 0},
 		{"falls silent when all has begun", func(at time.Duration) bool { return at > 20*time.Second }, 10 * time.Second, 0},
+		{"falls silent while this one stands by", func(at time.Duration) bool { return at > 2*time.Minute }, 0, 0},
 		{"begins while it is silent", func(at time.Duration) bool { return at > 5*time.Second }, 50 * time.Second, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
