@@ -188,8 +188,18 @@ func (s *Server) listenTo(l *link, f *frames, in *channel) {
 	}
 }
 
+// leaving is how long the word that a client has left may take, on a busy machine, behind its next login.
+const leaving = time.Second
+
 // welcome starts what the client has come for: a pairing, or its stanzas after a login.
 func (s *Server) welcome(l *link, p *waWa6.ClientPayload, client [32]byte) {
+	ctx, cancel := context.WithTimeout(l.context, leaving)
+	defer cancel()
+	// Whether it has left or not, it is let in.
+	_ = s.wait(ctx, func() bool {
+		d := s.deviceOf(payloadJID(p))
+		return d == nil || d.link == nil || d.link.left
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.links[l] = struct{}{}
@@ -200,8 +210,7 @@ func (s *Server) welcome(l *link, p *waWa6.ClientPayload, client [32]byte) {
 		}
 		return
 	}
-	jid := types.NewJID(strconv.FormatUint(p.GetUsername(), 10), types.DefaultUserServer)
-	jid.Device = uint16(p.GetDevice())
+	jid := payloadJID(p)
 	if f, ok := s.failure(jid); ok {
 		l.end(failureNode(f))
 		return
@@ -220,6 +229,13 @@ func (s *Server) welcome(l *link, p *waWa6.ClientPayload, client [32]byte) {
 		"t": unixNow(), "lid": d.lidJID(), "creation": unixNow(), "location": "lla", "props": "1",
 		"display_name": d.account.name,
 	}})
+}
+
+// payloadJID is who logs in.
+func payloadJID(p *waWa6.ClientPayload) types.JID {
+	jid := types.NewJID(strconv.FormatUint(p.GetUsername(), 10), types.DefaultUserServer)
+	jid.Device = uint16(p.GetDevice())
+	return jid
 }
 
 // login makes the link the device's connection; another one that it has is replaced. The
