@@ -202,10 +202,17 @@ func TestCompose(t *testing.T) {
 	if out := c.run("run", "--rm", "-T", "app", "logout", "--yes"); !strings.Contains(out, "Logged out") || c.owner.HasDevice(c.device) {
 		t.Errorf("the device is linked still:\n%s", out)
 	}
+	c.run("run", "--rm", "-T", "app", "session", "delete", "--store", "file", "--yes")
 	c.down("--volumes")
 
 	c.step("the example's passwords, on the file store in a directory of somebody else")
 	c.do(os.Remove(filepath.Join(c.dir, ".env")))
+	if os.Getuid() == 0 {
+		project, err := os.Stat(c.dir)
+		c.do(err)
+		owner := project.Sys().(*syscall.Stat_t)
+		c.do(os.Chown(filepath.Join(c.dir, "session"), int(owner.Uid), int(owner.Gid)))
+	}
 	c.env = append(c.env, "MONGO_ENABLED=False")
 	c.run("up", "-d")
 	logs := c.follow("logs", "--no-color", "--follow")
