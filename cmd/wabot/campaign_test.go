@@ -20,7 +20,7 @@ import (
 // do follows from a seed, but for the moments at which things happen; a campaign that was stopped goes on where
 // -campaign-from says.
 var (
-	campaign     = flag.Int("campaign", 0, "how many kills on each store; a few without")
+	campaign     = flag.Int("campaign", 0, "how many kills, outages or events there are on each store; a few without")
 	campaignFrom = flag.Int("campaign-from", 0, "the first battle, from 0, to go on with a campaign that was stopped")
 	campaignSeed = flag.Uint64("campaign-seed", 1, "what the campaign follows from")
 )

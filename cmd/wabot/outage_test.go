@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -104,7 +105,7 @@ func TestOutageCampaign(t *testing.T) {
 	}
 }
 
-// outages lets the troubles come, alone and in pairs: in the short form a few of them.
+// outages lets the troubles come, alone and in pairs: as many of them as -campaign says, a few without, or all in the long form.
 func outages(t *testing.T, w *mongoWorld, all []trouble) {
 	var days [][]trouble
 	for i := range all {
@@ -116,8 +117,8 @@ func outages(t *testing.T, w *mongoWorld, all []trouble) {
 	seed := *campaignSeed
 	random := rand.New(rand.NewPCG(seed, 1))
 	random.Shuffle(len(days), func(i, j int) { days[i], days[j] = days[j], days[i] })
-	if !long {
-		days = days[:4]
+	if n := cmp.Or(*campaign, 4); !long {
+		days = days[:min(n, len(days))]
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(len(days))*(*outageLasts+4*patience))
 	defer cancel()
@@ -185,7 +186,7 @@ func (w *mongoWorld) live(ctx context.Context, day []trouble, people []*asker) (
 		}
 	}
 	for _, tr := range day {
-		if tr.code == "" || tr.late && !long {
+		if tr.code == "" || tr.late && !long && *campaign == 0 {
 			continue
 		}
 		if err := w.tells(ctx, tr.code); err != nil {
