@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
@@ -77,7 +78,8 @@ func TestSoak(t *testing.T) {
 			w.do(g.Wait())
 
 			sent, lost, doubled, sorry := w.count(ctx, people)
-			memory, goroutines := slope(samples, func(s sample) float64 { return s.memory }), slope(samples, func(s sample) float64 { return s.goroutines })
+			memory, memoryError := slope(samples, func(s sample) float64 { return s.memory })
+			goroutines, goroutinesError := slope(samples, func(s sample) float64 { return s.goroutines })
 			t.Logf("%v at %d messages a second, %d faults: %d sent, %d lost, %d answered twice, %d given up; the files have %.1f MB",
 				lasts, pace, faults, sent, lost, doubled, sorry, w.bytes()/1e6)
 			if lost+doubled+sorry > 0 {
@@ -87,8 +89,9 @@ func TestSoak(t *testing.T) {
 				t.Errorf("only %d samples", len(samples))
 			}
 			if lasts >= 10*time.Minute { // less says nothing of an hour
-				t.Logf("memory rises by %.1f MB an hour, goroutines by %.1f, over %d samples", memory/1e6, goroutines, len(samples))
-				if memory > steepestMemory || goroutines > steepestGoroutines {
+				t.Logf("memory rises by %.1f MB an hour (standard error %.1f), goroutines by %.1f (%.1f), over %d samples",
+					memory/1e6, memoryError/1e6, goroutines, goroutinesError, len(samples))
+				if memory-2*memoryError > steepestMemory || goroutines-2*goroutinesError > steepestGoroutines {
 					t.Errorf("memory may rise by %d MB an hour, goroutines by %d", steepestMemory/1_000_000, steepestGoroutines)
 				}
 			}
@@ -198,23 +201,34 @@ func (w *mongoWorld) goroutines(ctx context.Context) (float64, error) {
 	return 0, fmt.Errorf("the metrics do not tell the number of goroutines")
 }
 
-// slope is how fast y rises in an hour, by least squares.
-func slope(all []sample, y func(sample) float64) float64 {
-	var n, sx, sy, sxx, sxy float64
+// slope is how fast y rises in an hour, by least squares, and its standard error.
+func slope(all []sample, y func(sample) float64) (rises, standardError float64) {
+	n := float64(len(all))
+	var at, mean float64
 	for _, s := range all {
-		n, sx, sy, sxx, sxy = n+1, sx+s.at, sy+y(s), sxx+s.at*s.at, sxy+s.at*y(s)
+		at, mean = at+s.at/n, mean+y(s)/n
 	}
-	if d := n*sxx - sx*sx; d != 0 {
-		return (n*sxy - sx*sy) / d
+	var sxx, sxy, rest float64
+	for _, s := range all {
+		sxx, sxy = sxx+(s.at-at)*(s.at-at), sxy+(s.at-at)*(y(s)-mean)
 	}
-	return 0
+	if n < 3 || sxx == 0 {
+		return 0, math.Inf(1)
+	}
+	rises = sxy / sxx
+	for _, s := range all {
+		d := y(s) - mean - rises*(s.at-at)
+		rest += d * d
+	}
+	return rises, math.Sqrt(rest / (n - 2) / sxx)
 }
 
 func TestSlope(t *testing.T) {
 	t.Parallel()
 	all := []sample{{at: 0, memory: 5}, {at: 1, memory: 8}, {at: 2, memory: 9}, {at: 3, memory: 12}}
-	if got := slope(all, func(s sample) float64 { return s.memory }); got < 2.199 || got > 2.201 {
-		t.Errorf("the slope is %v, want 2.2", got)
+	got, off := slope(all, func(s sample) float64 { return s.memory })
+	if math.Abs(got-2.2) > 1e-9 || math.Abs(off-math.Sqrt(0.08)) > 1e-9 {
+		t.Errorf("the slope is %v with an error of %v, want 2.2 and 0.2828", got, off)
 	}
 }
 
