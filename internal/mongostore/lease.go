@@ -62,7 +62,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 	var tried time.Time // when the last taking was sent whose answer was lost
 	var last Leader
 	var unchanged time.Time // since when last is all that was seen
-	unread := false
+	unread, untaken := false, false
 	for {
 		now := time.Now()
 		there, err := s.leader(ctx, key)
@@ -94,6 +94,10 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 			switch taken, err := l.swap(ctx, there, next); {
 			case err != nil:
 				tried = now
+				if !untaken && ctx.Err() == nil {
+					s.log.Warn("the lease cannot be taken; trying again until it can", "error", err)
+				}
+				untaken = true
 			case taken:
 				return l.taken(next, now), nil
 			}
