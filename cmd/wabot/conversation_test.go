@@ -184,39 +184,33 @@ func TestKillDuringEdit(t *testing.T) {
 // A call of the store that fails during an edit, done or not, costs neither the edit nor makes a second answer of it.
 func TestFaultDuringEdit(t *testing.T) {
 	t.Parallel()
-	for store := range stores {
-		t.Run(store, func(t *testing.T) {
-			if store == "mongo" {
-				sparingly(t)
-			}
-			t.Parallel()
-			ctx := withPatience(t)
-			w, c := newSweepWorld(t, store)
-			w.do(w.pair(ctx))
-			for _, at := range []string{"Find", "Amend"} {
-				for _, fault := range []verdict{failBefore, failAfter} {
-					who := fmt.Sprintf("%s %c", at, fault)
-					alice, chat := w.phone(who), w.owner.LID()
-					_, err := alice.Say(ctx, chat, "!ai wich")
-					w.do(err)
-					w.do(w.hear(ctx, who, chat, "You said: wich"))
-					hit := false
-					c.on(func(call string) verdict {
-						if call != at || hit {
-							return pass
-						}
-						hit = true
-						return fault
-					})
-					w.do(person(ctx, w.world, []string{who, "edits", "!ai wich", "!ai which"}))
-					w.do(person(ctx, w.world, []string{who, "sees-edit", "You said: which"}))
-					c.on(nil)
-					if n := len(slices.DeleteFunc(alice.Messages(chat), ownWords)); n != 1 || !hit {
-						t.Errorf("%s: the bot shows %d messages, want 1; failed: %t", who, n, hit)
+	onEachStore(t, func(t *testing.T, store string) {
+		ctx := withPatience(t)
+		w, c := newSweepWorld(t, store)
+		w.do(w.pair(ctx))
+		for _, at := range []string{"Find", "Amend"} {
+			for _, fault := range []verdict{failBefore, failAfter} {
+				who := fmt.Sprintf("%s %c", at, fault)
+				alice, chat := w.phone(who), w.owner.LID()
+				_, err := alice.Say(ctx, chat, "!ai wich")
+				w.do(err)
+				w.do(w.hear(ctx, who, chat, "You said: wich"))
+				hit := false
+				c.on(func(call string) verdict {
+					if call != at || hit {
+						return pass
 					}
+					hit = true
+					return fault
+				})
+				w.do(person(ctx, w.world, []string{who, "edits", "!ai wich", "!ai which"}))
+				w.do(person(ctx, w.world, []string{who, "sees-edit", "You said: which"}))
+				c.on(nil)
+				if n := len(slices.DeleteFunc(alice.Messages(chat), ownWords)); n != 1 || !hit {
+					t.Errorf("%s: the bot shows %d messages, want 1; failed: %t", who, n, hit)
 				}
 			}
-			w.do(w.stop())
-		})
-	}
+		}
+		w.do(w.stop())
+	})
 }

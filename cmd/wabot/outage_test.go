@@ -82,27 +82,11 @@ func troubles(w *mongoWorld, c *control, line *mongotest.Line) []trouble {
 // half a minute after its end the bot answers again by itself.
 func TestOutageCampaign(t *testing.T) {
 	t.Parallel()
-	for store := range stores {
-		t.Run(store, func(t *testing.T) {
-			if store == "mongo" {
-				sparingly(t)
-			}
-			t.Parallel()
-			c, err := newControl()
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.listener.Close() })
-			var line *mongotest.Line
-			w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "LEASE=4s", "DEBOUNCE=0s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s", "MONGO_ENABLED=False")
-			if store == "mongo" {
-				line = mongotest.NewLine(t)
-				w.env = append(w.env, "MONGO_ENABLED=True", over(line))
-			}
-			w.do(w.pair(withPatience(t)))
-			outages(t, w, troubles(w, c, line))
-		})
-	}
+	onEachStore(t, func(t *testing.T, store string) {
+		w, c, line := newControlled(t, store, "LEASE=4s", "DEBOUNCE=0s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s")
+		w.do(w.pair(withPatience(t)))
+		outages(t, w, troubles(w, c, line))
+	})
 }
 
 // outages lets the troubles come, alone and in pairs: as many of them as -campaign says, a few without, or all in the long form.

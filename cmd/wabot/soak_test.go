@@ -36,74 +36,58 @@ const (
 // nor goroutines rise.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	for store := range stores {
-		t.Run(store, func(t *testing.T) {
-			if store == "mongo" {
-				sparingly(t)
-			}
-			t.Parallel()
-			lasts, each := *soak, time.Minute
-			if lasts == 0 {
-				lasts, each = 6*time.Second, 4*time.Second
-			}
-			c, err := newControl()
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.listener.Close() })
-			w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "LEASE=4s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s", "MONGO_ENABLED=False")
-			var line *mongotest.Line
-			if store == "mongo" {
-				line = mongotest.NewLine(t)
-				w.env = append(w.env, "MONGO_ENABLED=True", over(line))
-			}
-			w.do(w.pair(withPatience(t)))
-			ctx, cancel := context.WithTimeout(t.Context(), 2*lasts+3*patience)
-			defer cancel()
+	onEachStore(t, func(t *testing.T, store string) {
+		lasts, each := *soak, time.Minute
+		if lasts == 0 {
+			lasts, each = 6*time.Second, 4*time.Second
+		}
+		w, c, line := newControlled(t, store, "LEASE=4s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s")
+		w.do(w.pair(withPatience(t)))
+		ctx, cancel := context.WithTimeout(t.Context(), 2*lasts+3*patience)
+		defer cancel()
 
-			people := map[string]int{"alice": 0, "bob": 0, "carol": 0, "dave": 0, "erin": 0, "frank": 0, "grace": 0, "heidi": 0, "ivan": 0, "judy": 0}
-			for name := range people {
-				w.phone(name)
-			}
-			soaking, dry := context.WithTimeout(ctx, lasts)
-			defer dry()
-			var g errgroup.Group
-			g.Go(func() error { return w.chatter(ctx, soaking.Done(), people) })
-			faults := 0
-			g.Go(func() error {
-				faults = spoil(soaking, w.passing(c, line), each)
-				return nil
-			})
-			samples := w.sample(soaking, lasts)
-			w.do(g.Wait())
-
-			sent, lost, doubled, sorry := w.count(ctx, people)
-			memory, memoryError := slope(samples, func(s sample) float64 { return s.memory })
-			goroutines, goroutinesError := slope(samples, func(s sample) float64 { return s.goroutines })
-			t.Logf("%v at %d messages a second, %d faults: %d sent, %d lost, %d answered twice, %d given up; the files have %.1f MB",
-				lasts, pace, faults, sent, lost, doubled, sorry, w.bytes()/1e6)
-			if lost+doubled+sorry > 0 {
-				t.Errorf("%d lost, %d answered twice, %d given up", lost, doubled, sorry)
-			}
-			if len(samples) < 3 {
-				t.Errorf("only %d samples", len(samples))
-			}
-			if lasts >= 10*time.Minute { // less says nothing of an hour
-				t.Logf("memory rises by %.1f MB an hour (standard error %.1f), goroutines by %.1f (%.1f), over %d samples",
-					memory/1e6, memoryError/1e6, goroutines, goroutinesError, len(samples))
-				if memory-2*memoryError > steepestMemory || goroutines-2*goroutinesError > steepestGoroutines {
-					t.Errorf("memory may rise by %d MB an hour, goroutines by %d", steepestMemory/1_000_000, steepestGoroutines)
-				}
-			}
-			w.do(w.stop())
-			for _, f := range w.whatsapp.CounterFaults() {
-				t.Error(f)
-			}
-			if n := strings.Count(w.bot.output.String(), "Link wabot to"); n != 1 {
-				t.Errorf("asked to be paired %d times", n)
-			}
+		people := map[string]int{"alice": 0, "bob": 0, "carol": 0, "dave": 0, "erin": 0, "frank": 0, "grace": 0, "heidi": 0, "ivan": 0, "judy": 0}
+		for name := range people {
+			w.phone(name)
+		}
+		soaking, dry := context.WithTimeout(ctx, lasts)
+		defer dry()
+		var g errgroup.Group
+		g.Go(func() error { return w.chatter(ctx, soaking.Done(), people) })
+		faults := 0
+		g.Go(func() error {
+			faults = spoil(soaking, w.passing(c, line), each)
+			return nil
 		})
-	}
+		samples := w.sample(soaking, lasts)
+		w.do(g.Wait())
+
+		sent, lost, doubled, sorry := w.count(ctx, people)
+		memory, memoryError := slope(samples, func(s sample) float64 { return s.memory })
+		goroutines, goroutinesError := slope(samples, func(s sample) float64 { return s.goroutines })
+		t.Logf("%v at %d messages a second, %d faults: %d sent, %d lost, %d answered twice, %d given up; the files have %.1f MB",
+			lasts, pace, faults, sent, lost, doubled, sorry, w.bytes()/1e6)
+		if lost+doubled+sorry > 0 {
+			t.Errorf("%d lost, %d answered twice, %d given up", lost, doubled, sorry)
+		}
+		if len(samples) < 3 {
+			t.Errorf("only %d samples", len(samples))
+		}
+		if lasts >= 10*time.Minute { // less says nothing of an hour
+			t.Logf("memory rises by %.1f MB an hour (standard error %.1f), goroutines by %.1f (%.1f), over %d samples",
+				memory/1e6, memoryError/1e6, goroutines, goroutinesError, len(samples))
+			if memory-2*memoryError > steepestMemory || goroutines-2*goroutinesError > steepestGoroutines {
+				t.Errorf("memory may rise by %d MB an hour, goroutines by %d", steepestMemory/1_000_000, steepestGoroutines)
+			}
+		}
+		w.do(w.stop())
+		for _, f := range w.whatsapp.CounterFaults() {
+			t.Error(f)
+		}
+		if n := strings.Count(w.bot.output.String(), "Link wabot to"); n != 1 {
+			t.Errorf("asked to be paired %d times", n)
+		}
+	})
 }
 
 // chatter lets the people write in turn, and counts what they have written, until done is closed.

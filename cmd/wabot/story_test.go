@@ -135,6 +135,19 @@ func sparingly(t *testing.T) {
 	}
 }
 
+// onEachStore runs a test on each of the stores, at the same time.
+func onEachStore(t *testing.T, test func(t *testing.T, store string)) {
+	for store := range stores {
+		t.Run(store, func(t *testing.T) {
+			if store == "mongo" {
+				sparingly(t)
+			}
+			t.Parallel()
+			test(t, store)
+		})
+	}
+}
+
 // stores are the settings that choose each of the stores, a new one at every call.
 var stores = map[string]func(*testing.T) []string{
 	"files": func(*testing.T) []string { return nil },

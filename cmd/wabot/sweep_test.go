@@ -66,18 +66,27 @@ func TestConversationSweep(t *testing.T) {
 	})
 }
 
-// newSweepWorld makes a world on the store with the name, whose calls pass the control.
-func newSweepWorld(t *testing.T, store string) (*mongoWorld, *control) {
+// newControlled makes a world on the store with the name, whose calls pass the control; line is the way to its MongoDB, or nil.
+func newControlled(t *testing.T, store string, settings ...string) (w *mongoWorld, c *control, line *mongotest.Line) {
 	t.Helper()
 	c, err := newControl()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.listener.Close() })
-	w := newMongoWorld(t, "CALLS="+c.listener.Addr().String(), "MONGO_ENABLED=False", longLease)
+	w = newMongoWorld(t, append([]string{"CALLS=" + c.listener.Addr().String(), "MONGO_ENABLED=False"}, settings...)...)
 	if store == "mongo" {
-		line := mongotest.NewLine(t)
+		line = mongotest.NewLine(t)
 		w.env = append(w.env, "MONGO_ENABLED=True", over(line))
+	}
+	return w, c, line
+}
+
+// newSweepWorld is one in which kills do not wait for a lease to end.
+func newSweepWorld(t *testing.T, store string) (*mongoWorld, *control) {
+	t.Helper()
+	w, c, line := newControlled(t, store, longLease)
+	if line != nil {
 		w.release = releaseLeases(t, line.URL)
 	}
 	return w, c
