@@ -193,11 +193,18 @@ func (p *proxy) exchange(server net.Conn, request []byte, command, collection st
 		turn.Lock()
 		defer turn.Unlock()
 	}
+	// One that is never answered must not close the collection to all others.
+	if err := server.SetDeadline(time.Now().Add(unanswered)); err != nil {
+		return nil, err
+	}
 	if _, err := server.Write(request); err != nil {
 		return nil, err
 	}
 	return readMessage(server)
 }
+
+// unanswered is how long a command may take before its connection is cut.
+const unanswered = 20 * time.Second
 
 // readMessage reads one message of the wire protocol: its length in four bytes, then the rest.
 func readMessage(r io.Reader) ([]byte, error) {
