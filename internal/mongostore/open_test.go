@@ -130,7 +130,7 @@ func TestOpenSaysWhatTheServerRefuses(t *testing.T) {
 				return refusal(13, "Unauthorized", "not authorized on x to execute command { find: s3cret }")
 			},
 		},
-		{name: "too old", wire: [2]int32{0, 6}, want: ErrServer, says: "use MongoDB 5.0 or newer", answer: func(string) bson.D { return nil }},
+		{name: "too old", wire: [2]int32{0, 5}, want: ErrServer, says: "use MongoDB 5.0 or newer", answer: func(string) bson.D { return nil }},
 		{name: "too new", wire: [2]int32{99, 101}, want: ErrServer, says: "is not supported", answer: func(string) bson.D { return nil }},
 	} {
 		t.Run(row.name, func(t *testing.T) {

@@ -249,22 +249,20 @@ func (s *Store) inboxAll(ctx context.Context, each func(transfer.Row) error) err
 		}
 		return each(out)
 	}
-	closed := func(kinds ...string) bson.D {
-		return bson.D{field("kind", bson.D{field("$in", kinds)}), field("open", false)}
-	}
-	err := eachDocument(ctx, s.inboxRows, closed(kindCharge, kindTotal), "_id", func(row chargeRow) error {
+	named := func(prefix string) bson.D { return bson.D{field("_id", within(prefix))} }
+	err := eachDocument(ctx, s.inboxRows, named("c/"), "_id", func(row chargeRow) error {
 		return each(transfer.Charge{JSON: row.Charge})
 	})
 	if err != nil {
 		return err
 	}
-	err = eachDocument(ctx, s.inboxRows, closed(kindGated, kindReceipt), "_id", func(row markRow) error {
+	err = eachDocument(ctx, s.inboxRows, named("e/"), "_id", func(row markRow) error {
 		return each(transfer.Mark{Message: row.Name, Fate: string(row.Fate), Chat: row.Chat, Who: row.Who, At: row.Ended, Why: row.Why})
 	})
 	if err != nil {
 		return err
 	}
-	err = eachDocument(ctx, s.inboxRows, closed(kindHeard), "_id", func(row heardRow) error {
+	err = eachDocument(ctx, s.inboxRows, named("h/"), "_id", func(row heardRow) error {
 		return each(transfer.Heard{Chat: row.Chat, JSON: row.Said})
 	})
 	if err != nil {

@@ -14,10 +14,12 @@ import (
 	"wabot/internal/storetest"
 )
 
-// open opens a store on a database, closed when t ends.
+// open opens a store on a database. When t ends, it is closed, and what it has asked is looked at.
 func open(t testing.TB, url string, change ...func(*Options)) *Store {
 	t.Helper()
 	o := Options{URL: url, Timeout: 20 * time.Second}
+	var asked queries
+	asked.monitor(&o)
 	for _, c := range change {
 		c(&o)
 	}
@@ -25,7 +27,10 @@ func open(t testing.TB, url string, change ...func(*Options)) *Store {
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	t.Cleanup(func() { s.Close(context.Background()) })
+	t.Cleanup(func() {
+		asked.check(t, s)
+		s.Close(context.Background())
+	})
 	return s
 }
 

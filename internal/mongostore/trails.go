@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -142,10 +144,11 @@ func (s *Store) trailsOf(ctx context.Context, doing string, messages []messageRo
 	if len(parts) == 0 {
 		return all, nil
 	}
-	receipts, err := rows[markRow](ctx, s, doing, bson.D{field("name", bson.D{field("$in", parts)}), field("kind", kindReceipt)}, options.Find().SetSort(bson.D{field("_id", 1)}))
+	receipts, err := rows[markRow](ctx, s, doing, bson.D{field("name", bson.D{field("$in", parts)}), field("kind", kindReceipt)})
 	if err != nil {
 		return nil, err
 	}
+	slices.SortFunc(receipts, func(a, b markRow) int { return strings.Compare(a.ID, b.ID) })
 	of := map[string][]chat.Mark{}
 	for _, r := range receipts {
 		of[r.Name] = append(of[r.Name], r.mark())
