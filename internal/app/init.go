@@ -30,11 +30,9 @@ func initialize(ctx context.Context, p Process, args []string) error {
 	if _, err := os.Lstat(p.Dotenv); err == nil {
 		return &configError{fmt.Errorf("%s is there already and is left as it is; move it away to write a new one", p.Dotenv)}
 	}
-	inContainer, _ := strconv.ParseBool(p.Getenv("WABOT_CONTAINER"))
-	if inContainer && syscall.Access(filepath.Dir(p.Dotenv), accessWrite) != nil {
-		// As docker-compose run --rm app init, which has started MongoDB before us.
-		return &configError{errors.New("the service app cannot write .env, as it does not see your files; the service init can: docker-compose run --rm init" +
-			" (if MongoDB was started for the first time just now, docker-compose down --volumes before it: it has made its users with the passwords of the example)")}
+	if inContainer, _ := strconv.ParseBool(p.Getenv("WABOT_CONTAINER")); inContainer && syscall.Access(filepath.Dir(p.Dotenv), accessWrite) != nil {
+		// As docker-compose run --rm app init.
+		return &configError{errors.New("the service app cannot write .env, as it does not see your files; the service init can: docker-compose run --rm init")}
 	}
 	key, err := askKey(ctx, p)
 	if err != nil {
@@ -59,11 +57,6 @@ func initialize(ctx context.Context, p Process, args []string) error {
 	fmt.Fprintf(p.Stdout, "Wrote %s, readable by you alone.\n", p.Dotenv)
 	if key == "" {
 		fmt.Fprintf(p.Stdout, "Put the key of your model's API into it, as OPENAI_API_KEY, or set OPENAI_BASE_URL.\n")
-	}
-	if _, err := os.Lstat(filepath.Join(filepath.Dir(p.Dotenv), "session")); err == nil && inContainer {
-		// docker-compose up has made it, and MongoDB its users with the passwords that it was given then.
-		fmt.Fprintln(p.Stdout, "You seem to have run docker-compose up before, without this file. Then MongoDB has the passwords of the example and refuses the new ones."+
-			" If no account is linked yet, delete that database first: docker-compose down --volumes. Else put the passwords of .env.example into the file.")
 	}
 	fmt.Fprintln(p.Stdout, "Next: docker-compose up, or wabot without Docker.")
 	return nil

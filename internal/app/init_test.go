@@ -37,29 +37,6 @@ func TestInitBesideTheBot(t *testing.T) {
 	}
 }
 
-// Who runs docker-compose up before init has a MongoDB with the passwords of the example, which those of init do not open.
-func TestInitAfterUp(t *testing.T) {
-	t.Parallel()
-	const says = "docker-compose down --volumes"
-	for _, up := range []bool{false, true} {
-		dir := t.TempDir()
-		if up {
-			// What docker-compose up makes in the project's directory.
-			if err := os.Mkdir(filepath.Join(dir, "session"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var out bytes.Buffer
-		err := Run(t.Context(), Process{
-			Args: []string{"init"}, Getenv: func(name string) string { return map[string]string{"WABOT_CONTAINER": "True"}[name] },
-			Dotenv: filepath.Join(dir, ".env"), Stdin: strings.NewReader("sk-secret\n"), Stdout: &out, Stderr: &out,
-		})
-		if err != nil || strings.Contains(out.String(), says) != up {
-			t.Errorf("after an up: %t; got %v\n%s", up, err, out.String())
-		}
-	}
-}
-
 func TestInit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

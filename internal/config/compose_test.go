@@ -54,9 +54,14 @@ func TestComposeKeysDiffer(t *testing.T) {
 	}
 }
 
-// The defaults of docker-compose.yml are the example's, so that the bot warns of them.
+// The defaults of docker-compose.yml are the example's, so that the bot warns of them, and MongoDB's root gets the
+// password of .env as long as it has the example's.
 func TestComposePasswords(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(top, "docker-compose.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	healthy, err := os.ReadFile(filepath.Join(top, "deploy", "mongodb", "healthy.js"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +74,9 @@ func TestComposePasswords(t *testing.T) {
 		}
 		if !strings.Contains(string(text), "${"+o.name+":-"+o.example+"}") {
 			t.Errorf("%s is not %s by default in docker-compose.yml", o.name, o.example)
+		}
+		if o.name == "MONGO_ROOT_PASSWORD" && !strings.Contains(string(healthy), "'"+o.example+"'") {
+			t.Errorf("deploy/mongodb/healthy.js does not know %s", o.example)
 		}
 	}
 }

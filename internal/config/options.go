@@ -528,7 +528,7 @@ var sections = []section{
 		{
 			// After MONGO_URL, into which it goes.
 			name: "MONGO_PASSWORD", secret: true, example: "change-this-password",
-			means: "The password of the user that MONGO_URL names without one. docker-compose.yml makes the user wabot with it when MongoDB starts for the first time; \"wabot init\" writes a random one.",
+			means: "The password of the user that MONGO_URL names without one. docker-compose.yml gives it to the user wabot of its MongoDB; \"wabot init\" writes a random one.",
 			read: func(c *Config, value string) error {
 				c.Store.MongoURL = withPassword(c.Store.MongoURL, value)
 				return nil
@@ -537,7 +537,7 @@ var sections = []section{
 		},
 		{
 			name: "MONGO_ROOT_PASSWORD", example: "change-this-root-password",
-			means: "For docker-compose.yml alone, which makes MongoDB's root with it: for backups and repairs. wabot does not use it.",
+			means: "For docker-compose.yml alone: the password of its MongoDB's root, for backups and repairs; wabot does not use it. Once it is your own, changing it takes a command: see the README.",
 			read:  func(*Config, string) error { return nil },
 			warn:  exampleOf("change-this-root-password"),
 		},
