@@ -186,7 +186,7 @@ func run(ctx context.Context, p Process, args []string) error {
 			screen.standby(leader)
 		})
 		switch {
-		case err != nil && ctx.Err() != nil:
+		case ctx.Err() != nil:
 			log.Info("stopped as asked", "starting", err)
 			return store.Close()
 		case starting.Err() != nil:

@@ -21,19 +21,35 @@ func (s stopping) Note(ctx context.Context, _ string) ([]byte, error) {
 	return nil, ctx.Err()
 }
 
-// A stop that is asked for while the store is still looked through is no error.
+// led is a store whose process is asked to stop in the moment in which it comes to lead.
+type led struct {
+	Store
+	stop context.CancelFunc
+}
+
+func (s led) Lead(ctx context.Context, standby func(string)) error {
+	defer s.stop()
+	return s.Store.Lead(ctx, standby)
+}
+
+// A stop that is asked for while the store is still looked through, or just has been, is no error.
 func TestStopWhileStarting(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	dir := t.TempDir()
-	env := map[string]string{"OPENAI_API_KEY": "sk-test", "SESSION_DIR": filepath.Join(dir, "session"), "HTTP_ADDR": "off", "LOG_FORMAT": "text"}
-	var stdout, stderr bytes.Buffer
-	err := Run(ctx, Process{
-		Getenv: func(name string) string { return env[name] }, Dotenv: filepath.Join(dir, ".env"), Stdout: &stdout, Stderr: &stderr,
-		Around: func(s Store) Store { return stopping{s, cancel} },
-	})
-	if err != nil || !strings.Contains(stderr.String(), "stopped as asked") {
-		t.Errorf("got %v\n%s%s", err, &stdout, &stderr)
+	for name, around := range map[string]func(Store, context.CancelFunc) Store{
+		"looking": func(s Store, stop context.CancelFunc) Store { return stopping{s, stop} },
+		"leading": func(s Store, stop context.CancelFunc) Store { return led{s, stop} },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		dir := t.TempDir()
+		env := map[string]string{"OPENAI_API_KEY": "sk-test", "SESSION_DIR": filepath.Join(dir, "session"), "HTTP_ADDR": "off", "LOG_FORMAT": "text"}
+		var stdout, stderr bytes.Buffer
+		err := Run(ctx, Process{
+			Getenv: func(name string) string { return env[name] }, Dotenv: filepath.Join(dir, ".env"), Stdout: &stdout, Stderr: &stderr,
+			Around: func(s Store) Store { return around(s, cancel) },
+		})
+		if err != nil || !strings.Contains(stderr.String(), "stopped as asked") {
+			t.Errorf("%s: got %v\n%s%s", name, err, &stdout, &stderr)
+		}
 	}
 }
 
