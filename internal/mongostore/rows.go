@@ -268,7 +268,8 @@ func (s *Store) inboxAll(ctx context.Context, each func(transfer.Row) error) err
 	if err != nil {
 		return err
 	}
-	ended := bson.D{field("kind", kindTurn), field("open", false)}
+	// Of any chat: said so that the index which has the order is the one that is taken, rather than all turns sorted in the server's memory.
+	ended := bson.D{field("chat", bson.D{field("$gte", "")}), field("kind", kindTurn), field("open", false)}
 	if err := eachDocument(ctx, s.inboxRows, ended, "chat kind open ended seq", turn); err != nil {
 		return err
 	}
@@ -606,7 +607,7 @@ func (s *Store) ForgetRatchets(ctx context.Context, skip int64) error {
 // Problems looks for what must not be in the database and returns a sentence for each kind of it.
 func (s *Store) Problems(ctx context.Context) (all []string, err error) {
 	devices, broken, orphans := map[string]bool{}, 0, 0
-	err = eachDocument(ctx, s.sessions, bson.D{field("kind", kindDevice)}, "_id", func(d deviceRow) error {
+	err = eachDocument(ctx, s.sessions, bson.D{field("kind", kindDevice)}, "kind at", func(d deviceRow) error {
 		devices[d.Device] = true
 		return nil
 	})
