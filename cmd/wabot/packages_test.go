@@ -36,7 +36,7 @@ var allowed = map[string]string{
 	"internal/qr":                "",
 	"internal/qr/qrtest":         "",
 	"internal/retention":         "internal/budget internal/chat",
-	"internal/sqlitestore":       "internal/budget internal/chat internal/inbox internal/retention internal/trail internal/transfer",
+	"internal/sqlitestore":       "internal/budget internal/chat internal/device internal/inbox internal/retention internal/trail internal/transfer",
 	"internal/storetest":         "internal/budget internal/chat internal/inbox internal/retention internal/trail",
 	"internal/trail":             "internal/chat internal/mask",
 	"internal/transfer":          "internal/chat",

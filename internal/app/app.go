@@ -277,6 +277,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 			site.metrics.message(became)
 			return err
 		},
+		Sync:     store.Sync,
 		Marks:    func(all []chat.Mark) { recorder.Add(all...) },
 		Composes: box.Typing,
 		Show: func(s whatsapp.State) {

@@ -85,6 +85,7 @@ func unlink(ctx context.Context, p Process, cfg config.Config, store Store) erro
 		Notes:   store,
 		// Nobody will answer it; unacknowledged, it stays with the server.
 		Receive: func(context.Context, chat.Message) error { return errors.New("logging out") },
+		Sync:    store.Sync,
 		Show:    func(whatsapp.State) {},
 		HTTP:    p.WhatsApp,
 		Version: version(),

@@ -41,6 +41,8 @@ type Store interface {
 	Hold(ctx context.Context) error
 	// Leading asks whether the right is still this process's.
 	Leading(ctx context.Context) bool
+	// Sync returns once all that was written before is there to stay, also through a power cut.
+	Sync(ctx context.Context) error
 	// Ping asks whether the store answers.
 	Ping(ctx context.Context) error
 	// Problems looks for damage beyond what the rows show, and gives a sentence for each.
@@ -122,7 +124,14 @@ func (s fileStore) Lead(context.Context, func(string)) error { return nil }
 
 func (s fileStore) Settle(context.Context) error { return nil }
 
-func (s fileStore) Hold(ctx context.Context) error { <-ctx.Done(); return nil }
+func (s fileStore) Hold(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.Broken():
+		return &storeError{s.Sync(ctx)}
+	}
+}
 
 func (s fileStore) Ping(context.Context) error { return nil }
 
@@ -132,6 +141,9 @@ func (s fileStore) vitals(ctx context.Context) (v vitals, err error) {
 	v.preKeys, err = s.PreKeys(ctx)
 	return v, err
 }
+
+// Sync implements Store: each write has waited for the database's disk, unless MONGO_URL wants it otherwise.
+func (s *mongoStore) Sync(context.Context) error { return nil }
 
 // mongoStore is the store in MongoDB. Of the processes that share it, the one with the lease
 // leads.

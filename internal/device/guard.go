@@ -12,6 +12,10 @@
 // on the wire, if one has moved on; the caller sends again, with the same message ID. Receiving
 // never waits for the network of a send.
 //
+// A counter that was used must never be used again, not even after a power cut: what a send has written is on the disk
+// before the message is on the wire. One wait for the disk does for all that was written before, so the steps to it, and
+// those from a message's decryption to its acknowledgement, need not wait one by one: see Defer.
+//
 // And it keeps an outage of the store from being taken for a message that does not decrypt, which whatsmeow
 // would acknowledge: what fails during a decryption because of the store is context.Canceled to
 // whatsmeow, which then leaves the message unacknowledged, and is reported, so that the message is fetched again.
@@ -59,9 +63,10 @@ var ErrNotKept = errors.New("what a message brought could not be stored")
 var errAwaited = errors.New("the message that brought the sender key could not be stored and comes again")
 
 // Guard puts the guard around the stores of d, now or, for a device that is not paired yet, as soon as
-// pairing has saved it. It must be called before d is given to a client, and once.
-func Guard(d *store.Device, w Watch) {
-	c := &container{DeviceContainer: d.Container, watch: w}
+// pairing has saved it. It must be called before d is given to a client, and once. sync is the store's; who handles a message
+// must call it before the message is acknowledged.
+func Guard(d *store.Device, sync func(context.Context) error, w Watch) {
+	c := &container{DeviceContainer: d.Container, sync: sync, watch: w}
 	d.Container = c
 	if d.Initialized {
 		c.wrap(d)
@@ -71,6 +76,7 @@ func Guard(d *store.Device, w Watch) {
 // container puts the guard back each time the inner container has set a device's stores.
 type container struct {
 	store.DeviceContainer
+	sync  func(context.Context) error
 	watch Watch
 }
 
@@ -92,7 +98,7 @@ func (c *container) wrap(d *store.Device) {
 	if c.watch.Call != nil {
 		inner = measured{inner, c.watch.Call}
 	}
-	g := &guard{AllSessionSpecificStores: inner, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}}
+	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -101,6 +107,7 @@ func (c *container) wrap(d *store.Device) {
 // guard is a device's store with versioned sessions.
 type guard struct {
 	store.AllSessionSpecificStores
+	sync  func(context.Context) error
 	watch Watch
 
 	// preKeys is held while pre-keys are made, together writes what is written within it as one.
@@ -136,7 +143,15 @@ type contextKey int
 const (
 	keyDecryption contextKey = iota
 	keySend
+	keyDeferred
 )
+
+// Defer returns a context with which a store may return before what it writes is on the disk. It must keep the order in which
+// it writes, also through a power cut; the caller calls the store's Sync before anything of it shows outside.
+func Defer(ctx context.Context) context.Context { return context.WithValue(ctx, keyDeferred, true) }
+
+// Deferred reports whether ctx is one of Defer.
+func Deferred(ctx context.Context) bool { return ctx.Value(keyDeferred) != nil }
 
 // send is what one send has read, carried by its context.
 type send struct {
@@ -221,7 +236,7 @@ func (g *guard) DoDecryptionTxn(ctx context.Context, fn func(context.Context) er
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	failed := false
-	err := g.AllSessionSpecificStores.DoDecryptionTxn(context.WithValue(ctx, keyDecryption, true), func(ctx context.Context) error {
+	err := g.AllSessionSpecificStores.DoDecryptionTxn(context.WithValue(Defer(ctx), keyDecryption, true), func(ctx context.Context) error {
 		err := fn(ctx)
 		failed = err != nil
 		return err
@@ -301,7 +316,9 @@ func (g *guard) GetSenderKey(ctx context.Context, group, user string) ([]byte, e
 
 func (g *guard) PutSenderKey(ctx context.Context, group, user string, key []byte) error {
 	name := group + "/" + user
-	err := g.senderKey(ctx, name, g.AllSessionSpecificStores.PutSenderKey(ctx, group, user, key))
+	err := g.senderKey(ctx, name, g.onDisk(ctx, func(ctx context.Context) error {
+		return g.AllSessionSpecificStores.PutSenderKey(ctx, group, user, key)
+	}))
 	if err == nil {
 		defer g.lock(ctx)()
 		delete(g.unkept, name)
@@ -319,7 +336,21 @@ func (g *guard) senderKey(ctx context.Context, name string, err error) error {
 }
 
 func (g *guard) PutMessageSecret(ctx context.Context, chat, sender types.JID, id types.MessageID, secret []byte) error {
-	return g.kept(ctx, g.AllSessionSpecificStores.PutMessageSecret(ctx, chat, sender, id, secret))
+	return g.kept(ctx, g.AllSessionSpecificStores.PutMessageSecret(Defer(ctx), chat, sender, id, secret))
+}
+
+// ClearBufferedEventPlaintext is called last for a message, when it is on the disk that it was handled.
+func (g *guard) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) error {
+	return g.AllSessionSpecificStores.ClearBufferedEventPlaintext(Defer(ctx), hash)
+}
+
+// AddOutgoingEvent is called before a message is encrypted.
+func (g *guard) AddOutgoingEvent(ctx context.Context, chat types.JID, id types.MessageID, format string, plaintext []byte) error {
+	return g.AllSessionSpecificStores.AddOutgoingEvent(Defer(ctx), chat, id, format, plaintext)
+}
+
+func (g *guard) DeleteOldOutgoingEvents(ctx context.Context) error {
+	return g.AllSessionSpecificStores.DeleteOldOutgoingEvents(Defer(ctx))
 }
 
 func (g *guard) PutAppStateSyncKey(ctx context.Context, id []byte, key store.AppStateSyncKey) error {
@@ -370,35 +401,45 @@ func (g *guard) note(ctx context.Context, address string) {
 }
 
 func (g *guard) PutSession(ctx context.Context, address string, session []byte) error {
-	return g.put(ctx, map[string][]byte{address: session}, func() error {
+	return g.put(ctx, map[string][]byte{address: session}, func(ctx context.Context) error {
 		return g.AllSessionSpecificStores.PutSession(ctx, address, session)
 	})
 }
 
 func (g *guard) PutManySessions(ctx context.Context, sessions map[string][]byte) error {
-	return g.put(ctx, sessions, func() error {
+	return g.put(ctx, sessions, func(ctx context.Context) error {
 		return g.AllSessionSpecificStores.PutManySessions(ctx, sessions)
 	})
 }
 
 // put writes sessions if none of them has moved on since it was read.
-func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func() error) error {
+func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func(context.Context) error) error {
 	if err := SendErr(ctx); err != nil {
 		return fmt.Errorf("store sessions after a failure of the store: %w", err)
 	}
-	defer g.lock(ctx)()
-	if !decrypting(ctx) {
-		for address := range sessions {
-			if g.stale(ctx, address) {
-				return g.conflict(ctx)
+	return g.onDisk(ctx, func(ctx context.Context) error {
+		defer g.lock(ctx)()
+		if !decrypting(ctx) {
+			for address := range sessions {
+				if g.stale(ctx, address) {
+					return g.conflict(ctx)
+				}
 			}
 		}
+		for address := range sessions {
+			g.versions[address]++
+			g.note(ctx, address)
+		}
+		return g.fail(ctx, write(ctx))
+	})
+}
+
+// onDisk calls write, whose result outside a decryption is on the disk when it returns. Others may use the store while it waits.
+func (g *guard) onDisk(ctx context.Context, write func(context.Context) error) error {
+	if err := write(Defer(ctx)); err != nil || decrypting(ctx) {
+		return err
 	}
-	for address := range sessions {
-		g.versions[address]++
-		g.note(ctx, address)
-	}
-	return g.fail(ctx, write())
+	return g.fail(ctx, g.sync(ctx))
 }
 
 // conflict refuses a write, and fails the send that it is of.
@@ -491,6 +532,9 @@ func (g *guard) IsTrustedIdentity(ctx context.Context, address string, key [32]b
 }
 
 func (g *guard) PutIdentity(ctx context.Context, address string, key [32]byte) error {
+	if sendFrom(ctx) != nil {
+		ctx = Defer(ctx) // the sessions follow
+	}
 	return g.fail(ctx, g.AllSessionSpecificStores.PutIdentity(ctx, address, key))
 }
 

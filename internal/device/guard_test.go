@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 
 	"go.mau.fi/whatsmeow/store"
@@ -19,6 +20,9 @@ type sessions struct {
 	kept    map[string]string
 	broken  error
 	outages int // told of by the guard
+	// wrote is what was written, and waited for, one after the other; unsynced the error of waiting.
+	wrote    []string
+	unsynced error
 }
 
 func (s *sessions) GetSession(_ context.Context, address string) ([]byte, error) {
@@ -36,15 +40,50 @@ func (s *sessions) GetManySessions(ctx context.Context, addresses []string) (map
 	return got, nil
 }
 
-func (s *sessions) PutSession(_ context.Context, address string, session []byte) error {
+func (s *sessions) PutSession(ctx context.Context, address string, session []byte) error {
+	s.note(ctx, "session")
 	s.kept[address] = string(session)
 	return nil
 }
 
 func (s *sessions) PutManySessions(ctx context.Context, all map[string][]byte) error {
+	s.note(ctx, "sessions")
 	for a, session := range all {
 		s.kept[a] = string(session)
 	}
+	return nil
+}
+
+// note notes a write, which may wait for the disk or has waited.
+func (s *sessions) note(ctx context.Context, wrote string) {
+	if !Deferred(ctx) {
+		wrote += " on the disk"
+	}
+	s.wrote = append(s.wrote, wrote)
+}
+
+func (s *sessions) sync(context.Context) error {
+	s.wrote = append(s.wrote, "synced")
+	return s.unsynced
+}
+
+func (s *sessions) PutIdentity(ctx context.Context, _ string, _ [32]byte) error {
+	s.note(ctx, "identity")
+	return nil
+}
+
+func (s *sessions) AddOutgoingEvent(ctx context.Context, _ types.JID, _ types.MessageID, _ string, _ []byte) error {
+	s.note(ctx, "outgoing")
+	return nil
+}
+
+func (s *sessions) PutMessageSecret(ctx context.Context, _, _ types.JID, _ types.MessageID, _ []byte) error {
+	s.note(ctx, "secret")
+	return nil
+}
+
+func (s *sessions) ClearBufferedEventPlaintext(ctx context.Context, _ [32]byte) error {
+	s.note(ctx, "cleared")
 	return nil
 }
 
@@ -77,7 +116,10 @@ func (s *sessions) IsTrustedIdentity(context.Context, string, [32]byte) (bool, e
 	return s.broken == nil, s.broken
 }
 
-func (s *sessions) PutSenderKey(context.Context, string, string, []byte) error { return s.broken }
+func (s *sessions) PutSenderKey(ctx context.Context, _, _ string, _ []byte) error {
+	s.note(ctx, "sender key")
+	return s.broken
+}
 
 func (s *sessions) GetSenderKey(context.Context, string, string) ([]byte, error) { return nil, nil }
 
@@ -95,7 +137,7 @@ func newDevice(t *testing.T) (*store.Device, *sessions) {
 	t.Helper()
 	below := &sessions{kept: map[string]string{}}
 	d := &store.Device{Container: below}
-	Guard(d, Watch{Outage: func(error) { below.outages++ }})
+	Guard(d, below.sync, Watch{Outage: func(error) { below.outages++ }})
 	// A new device gets its stores when pairing saves it.
 	if err := d.Save(t.Context()); err != nil {
 		t.Fatal(err)
@@ -325,5 +367,62 @@ func TestASenderKeyThatWasNotStoredIsWaitedFor(t *testing.T) {
 	}
 	if err := read(); err != nil {
 		t.Errorf("a message that does not come again was waited for too long: %v", err)
+	}
+}
+
+// What a send has written is on the disk before it goes on the wire, with one wait for all of it; what a message that came in
+// has led to waits for nothing but the Sync of who handles it, and whatever else is written waits by itself.
+func TestWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	peer := types.NewJID("4915", types.DefaultUserServer)
+	encrypt := func(ctx context.Context, d *store.Device) error {
+		return errors.Join(d.Identities.PutIdentity(ctx, "a:0", [32]byte{}), d.Sessions.PutManySessions(ctx, map[string][]byte{"a:0": {1}}))
+	}
+	for name, row := range map[string]struct {
+		do   func(ctx context.Context, d *store.Device) error
+		want []string
+	}{
+		"send": {func(ctx context.Context, d *store.Device) error {
+			ctx = Send(ctx)
+			return errors.Join(
+				d.EventBuffer.AddOutgoingEvent(ctx, peer, "1", "wa", nil),
+				d.MsgSecrets.PutMessageSecret(ctx, peer, peer, "1", nil),
+				encrypt(ctx, d))
+		}, []string{"outgoing", "secret", "identity", "sessions", "synced"}},
+		"send to a group": {func(ctx context.Context, d *store.Device) error {
+			return d.SenderKeys.PutSenderKey(Send(ctx), "g", "me", nil)
+		}, []string{"sender key", "synced"}},
+		"answer to a retry receipt": {encrypt, []string{"identity on the disk", "sessions", "synced"}},
+		"message": {func(ctx context.Context, d *store.Device) error {
+			return errors.Join(
+				d.EventBuffer.DoDecryptionTxn(ctx, func(ctx context.Context) error { return encrypt(ctx, d) }),
+				d.MsgSecrets.PutMessageSecret(ctx, peer, peer, "1", nil),
+				d.EventBuffer.ClearBufferedEventPlaintext(ctx, [32]byte{}))
+		}, []string{"identity", "sessions", "secret", "cleared"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, below := newDevice(t)
+			if err := row.do(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(below.wrote, row.want) {
+				t.Errorf("written: %q, want %q", below.wrote, row.want)
+			}
+		})
+	}
+}
+
+// A send whose keys may not be on the disk is not made.
+func TestSendThatIsNotOnTheDisk(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	below.unsynced = errors.New("no disk")
+	ctx := Send(t.Context())
+	if err := d.Sessions.PutSession(ctx, "a:0", []byte{1}); !errors.Is(err, below.unsynced) {
+		t.Errorf("put a session: %v, want %v", err, below.unsynced)
+	}
+	if err := SendErr(ctx); !errors.Is(err, below.unsynced) {
+		t.Errorf("the send's error is %v, want %v", err, below.unsynced)
 	}
 }

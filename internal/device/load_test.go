@@ -133,6 +133,9 @@ type outcome struct {
 	reused int
 }
 
+// onDisk is the Sync of a store that a power cut does not concern.
+func onDisk(context.Context) error { return nil }
+
 func (l load) run(t *testing.T) (o outcome) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
@@ -152,7 +155,7 @@ func (l load) run(t *testing.T) (o outcome) {
 		d.Container = open{d.Container}
 	}
 	if l.guarded {
-		device.Guard(d, device.Watch{Outage: func(err error) { t.Errorf("the store failed: %v", err) }})
+		device.Guard(d, onDisk, device.Watch{Outage: func(err error) { t.Errorf("the store failed: %v", err) }})
 	}
 	wm := whatsmeow.NewClient(d, waLog.Noop)
 	wm.SetWebsocketHTTPClient(s.HTTPClient())
@@ -331,7 +334,7 @@ func TestPreKeysAtOnce(t *testing.T) {
 			t.Parallel()
 			d := place(t)
 			storetest.Save(t, d, "100")
-			device.Guard(d, device.Watch{})
+			device.Guard(d, onDisk, device.Watch{})
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			var mu sync.Mutex

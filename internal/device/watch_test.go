@@ -37,7 +37,7 @@ func TestWatch(t *testing.T) {
 	d := &store.Device{Initialized: true, Container: &store.NoopStore{}}
 	d.SetAllStores(below)
 	d.LIDs = below
-	Guard(d, Watch{
+	Guard(d, func(context.Context) error { return nil }, Watch{
 		Outage:      func(error) { told = append(told, "outage") },
 		Again:       func(handled bool) { told = append(told, fmt.Sprint("again ", handled)) },
 		Undecrypted: func(c Cause) { told = append(told, string(c)) },

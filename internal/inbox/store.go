@@ -21,9 +21,10 @@ var ErrUnknown = errors.New("no such message")
 // ChatNotes begins the keys of the notes that belong to an account's chats.
 const ChatNotes = "chat/"
 
-// Store keeps messages from ack to answer. Each method is one atomic write (or one read),
-// durable once it returns, and safe for concurrent use. A store never reads the clock:
-// callers pass the time. Times keep at least a millisecond's precision.
+// Store keeps messages from ack to answer. Each method is one atomic write (or one read), safe for concurrent use, and
+// outlives the process once it returns. Through a power cut the order of the writes is kept: nothing is there without what was
+// written before it, and so all is that comes before a write which has to wait for the disk, as that of a send's session does
+// before the send. A store never reads the clock: callers pass the time. Times keep at least a millisecond's precision.
 type Store interface {
 	// Put adds m, to be answered. A message already there, by chat (under either of its
 	// addresses), sender and ID, is left as it is, whatever became of it. What is stored

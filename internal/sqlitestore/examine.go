@@ -33,7 +33,7 @@ func Examine(ctx context.Context, dir string) (e Examination, err error) {
 		return e, err
 	}
 	s := &Store{path: path}
-	if s.reader, err = open(path, true, 1); err != nil {
+	if s.reader, err = open(path, nil, 1); err != nil {
 		return e, err
 	}
 	e.Wrong, err = s.Problems(ctx)

@@ -123,15 +123,15 @@ func TestSettings(t *testing.T) {
 
 func TestSettingThatDoesNotHold(t *testing.T) {
 	t.Parallel()
-	inner, err := sqlite.NewConnector("file:" + filepath.Join(t.TempDir(), File) + "?_pragma=page_sise(4096)&_pragma=synchronous(1)")
+	inner, err := sqlite.NewConnector("file:" + filepath.Join(t.TempDir(), File) + "?_pragma=page_sise(4096)&_pragma=synchronous(0)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for want, s := range map[string]setting{
 		"page_sise = nothing": {"page_sise", "4096"}, // misspelt
-		"synchronous = 1":     {"synchronous", "2"},
+		"synchronous = 0":     {"synchronous", "1"},
 	} {
-		db := sql.OpenDB(connector{inner, []setting{s}})
+		db := sql.OpenDB(connector{inner, []setting{s}, nil})
 		if err := db.PingContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("connect: %v, want %q", err, want)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"wabot/internal/chat"
+	"wabot/internal/device"
 	"wabot/internal/inbox"
 )
 
@@ -235,7 +236,7 @@ func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until 
 // Claim implements inbox.Store.
 func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, error) {
 	var t chat.Turn
-	err := s.transaction(ctx, "claim a turn", func(tx transaction) error {
+	err := s.transaction(device.Defer(ctx), "claim a turn", func(tx transaction) error {
 		t = chat.Turn{Lease: rand.Text(), Until: until}
 		if err := tx.exec(endRetries, now.UnixNano()); err != nil {
 			return err
@@ -436,7 +437,7 @@ func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error 
 	if err != nil {
 		return fmt.Errorf("save a reply: %w", err)
 	}
-	return s.transaction(ctx, "save a reply", func(tx transaction) error {
+	return s.transaction(device.Defer(ctx), "save a reply", func(tx transaction) error {
 		if _, err := tx.leased(saveReply, t.Lease, string(text)); err != nil {
 			return err
 		}
@@ -454,7 +455,7 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 		}
 		reply = sql.Null[string]{V: string(text), Valid: true}
 	}
-	return s.end(ctx, "finish a turn", finishTurn, t.Lease, reply, now.UnixNano(), triesText(t.Tries))
+	return s.end(device.Defer(ctx), "finish a turn", finishTurn, t.Lease, reply, now.UnixNano(), triesText(t.Tries))
 }
 
 // Retry implements inbox.Store.

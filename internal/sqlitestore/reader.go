@@ -35,7 +35,7 @@ func OpenReader(ctx context.Context, dir string) (_ *Reader, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for the database: %w", err)
 	}
-	if s.reader, err = open(s.path, true, 1); err != nil {
+	if s.reader, err = open(s.path, nil, 1); err != nil {
 		return nil, err
 	}
 	var version int

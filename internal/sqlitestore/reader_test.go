@@ -68,7 +68,7 @@ func TestReaderOfNoStore(t *testing.T) {
 	}
 	closeStore(t, openStore(t, dir))
 	for version, says := range map[string]string{"2": "start this version once", "99": "newer version"} {
-		db, err := open(filepath.Join(dir, File), false, 1)
+		db, err := open(filepath.Join(dir, File), newJournal(""), 1)
 		if err != nil {
 			t.Fatal(err)
 		}

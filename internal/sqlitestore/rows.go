@@ -463,7 +463,7 @@ func Peek(ctx context.Context, dir, key string) (device bool, note []byte, err e
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil, nil
 	}
-	db, err := open(path, true, 1)
+	db, err := open(path, nil, 1)
 	if err != nil {
 		return false, nil, err
 	}

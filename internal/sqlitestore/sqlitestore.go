@@ -8,8 +8,9 @@
 // waiting for it cannot deadlock. Reads of the inbox have connections of their own and, in WAL
 // mode, wait for nobody.
 //
-// A transaction is on the disk once it returns (WAL, synchronous FULL): a Signal counter that
-// has been used must never be used again, not even after a power cut. Each connection reads
+// A transaction is on the disk once it returns: a Signal counter that has been used must never be used again, not even
+// after a power cut. Some may wait for the disk together, as device.Defer says, and as Claim, SaveReply and Finish do: what comes
+// after them on the way to a chat or to WhatsApp's server waits, and with it all before. Each connection reads
 // its settings back before anyone gets it, because a misspelt one is ignored silently.
 //
 // One process at a time owns the directory: the lock is the kernel's and ends with the
@@ -46,6 +47,7 @@ type Store struct {
 	lock    *os.File
 	db      *sql.DB // one connection: all writes, and all that whatsmeow does
 	reader  *sql.DB // the inbox's reads
+	journal *journal
 	devices *sqlstore.Container
 	write   map[string]*sql.Stmt
 	read    map[string]*sql.Stmt
@@ -62,7 +64,8 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 	if err := prepareDir(dir, log); err != nil {
 		return nil, err
 	}
-	s := &Store{path: filepath.Join(dir, File)}
+	path := filepath.Join(dir, File)
+	s := &Store{path: path, journal: newJournal(path + "-wal")}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -74,7 +77,7 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 	if err := prepareFile(s.path); err != nil {
 		return nil, err
 	}
-	if s.db, err = open(s.path, false, 1); err != nil {
+	if s.db, err = open(s.path, s.journal, 1); err != nil {
 		return nil, err
 	}
 	if err := s.check(ctx); err != nil {
@@ -90,7 +93,7 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 		}
 		return nil, s.explain(fmt.Errorf("upgrade the device tables: %w", err))
 	}
-	if s.reader, err = open(s.path, true, 4); err != nil {
+	if s.reader, err = open(s.path, nil, 4); err != nil {
 		return nil, err
 	}
 	if s.write, err = prepare(ctx, s.db, writes); err != nil {
@@ -145,14 +148,14 @@ type setting struct{ name, want string }
 var settings = []setting{
 	{"foreign_keys", "1"},
 	{"journal_mode", "wal"},
-	{"synchronous", "2"},      // FULL: a commit is on the disk
-	{"fullfsync", "1"},        // which needs this on macOS
+	{"synchronous", "1"},      // NORMAL: SQLite keeps the order, journal waits for the disk
+	{"fullfsync", "1"},        // SQLite's own way to wait for it on macOS
 	{"busy_timeout", "10000"}, // ms; for tools that look into the file meanwhile
 	{"temp_store", "2"},       // memory: the container's file system is read-only
 }
 
-// open makes a pool of at most n connections to the database at path.
-func open(path string, readOnly bool, n int) (*sql.DB, error) {
+// open makes a pool of at most n connections to the database at path, which write to j, or only read where j is nil.
+func open(path string, j *journal, n int) (*sql.DB, error) {
 	query := url.Values{"_txlock": {"immediate"}}
 	// First, so that the change to WAL waits as well.
 	query.Add("_pragma", "busy_timeout(10000)")
@@ -160,7 +163,7 @@ func open(path string, readOnly bool, n int) (*sql.DB, error) {
 		query.Add("_pragma", p.name+"("+p.want+")")
 	}
 	want := settings
-	if readOnly {
+	if j == nil {
 		query.Set("_txlock", "deferred")
 		query.Add("_pragma", "query_only(1)")
 		want = append(want[:len(want):len(want)], setting{"query_only", "1"})
@@ -170,7 +173,7 @@ func open(path string, readOnly bool, n int) (*sql.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	db := sql.OpenDB(connector{inner, want})
+	db := sql.OpenDB(connector{inner, want, j})
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	return db, nil
@@ -179,24 +182,28 @@ func open(path string, readOnly bool, n int) (*sql.DB, error) {
 // connector hands out connections whose settings have been read back.
 type connector struct {
 	driver.Connector
-	want []setting
+	want    []setting
+	journal *journal // of the writing one
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	conn, err := c.Connector.Connect(ctx)
+	inner, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range c.want {
-		got, err := pragma(ctx, conn, p.name)
+		got, err := pragma(ctx, inner, p.name)
 		if err == nil && got != p.want {
 			err = fmt.Errorf("SQLite has %s = %s where %s was asked for", p.name, got, p.want)
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("set up a connection: %w", err), conn.Close())
+			return nil, errors.Join(fmt.Errorf("set up a connection: %w", err), inner.Close())
 		}
 	}
-	return conn, nil
+	if c.journal != nil {
+		return &conn{sqliteConn: inner.(sqliteConn), journal: c.journal}, nil
+	}
+	return inner, nil
 }
 
 func pragma(ctx context.Context, conn driver.Conn, name string) (string, error) {
@@ -308,7 +315,7 @@ func steady(ctx context.Context) (context.Context, error) {
 }
 
 // transaction runs f and commits what it did, or does nothing. It waits for the one connection as long as ctx
-// lasts, and then is not cut off.
+// lasts, and then is not cut off. What it wrote may wait for the disk where ctx says so, see device.Defer.
 func (s *Store) transaction(ctx context.Context, doing string, f func(transaction) error) error {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {

@@ -45,9 +45,11 @@ type Devices interface {
 type Options struct {
 	Devices Devices
 	Notes   Notes
-	// Receive stores a message durably; the message is acknowledged when it returns nil. It must not
+	// Receive stores a message; the message is acknowledged when it and then Sync have returned nil. It must not
 	// use the network beyond its database.
 	Receive func(ctx context.Context, m chat.Message) error
+	// Sync returns once all that was written to the store of Devices and Notes, and by Receive, is there to stay.
+	Sync func(ctx context.Context) error
 	// Marks, if set, is told that messages of the bot were delivered or read, and that one that came in could not be
 	// decrypted or has come again. It must not block.
 	Marks func([]chat.Mark)
@@ -203,7 +205,7 @@ func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 		}
 		tell(c.refused)
 	}
-	device.Guard(d, watch)
+	device.Guard(d, c.Sync, watch)
 	wm := whatsmeow.NewClient(d, logger{c.Log, func() { tell(c.replaced) }})
 	if c.HTTP != nil {
 		wm.SetWebsocketHTTPClient(c.HTTP)

@@ -46,6 +46,7 @@ func newClientWith(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Pho
 		Devices: store.Devices(),
 		Notes:   store,
 		Receive: func(_ context.Context, m chat.Message) error { return receive(c, m) },
+		Sync:    store.Sync,
 		Show: func(st whatsapp.State) {
 			if st.QR != "" {
 				select {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"wabot/internal/chat"
+	"wabot/internal/device"
 	"wabot/internal/mask"
 )
 
@@ -58,7 +59,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 			tell(l.refused)
 			return false // its text stays in the buffer, and what it brings is stored next time
 		}
-		return l.receive(ctx, evt)
+		return l.receive(ctx, evt) && l.kept(ctx, evt)
 	case *events.QR, *events.PairSuccess, *events.PairError, *events.ManualLoginReconnect,
 		*events.PairPasskeyRequest, *events.PairPasskeyConfirmation, *events.PairPasskeyError,
 		*events.QRScannedWithoutMultidevice, *events.Connected, *events.Disconnected,
@@ -178,7 +179,7 @@ func (l *link) receive(ctx context.Context, evt *events.Message) bool {
 		l.Log.Debug("not a message to answer", "id", evt.Info.ID, "chat", mask.JID(evt.Info.Chat.String()), "why", reason)
 		return true
 	}
-	storeCtx, cancel := context.WithTimeout(ctx, storing)
+	storeCtx, cancel := context.WithTimeout(device.Defer(ctx), storing)
 	defer cancel()
 	if err := l.Receive(storeCtx, m); err != nil {
 		return l.refuse(ctx, evt, err)
@@ -188,6 +189,12 @@ func (l *link) receive(ctx context.Context, evt *events.Message) bool {
 	l.mu.Unlock()
 	tell(l.stored)
 	return true
+}
+
+// kept reports whether all that a message has led to is there to stay; otherwise the message is refused.
+func (l *link) kept(ctx context.Context, evt *events.Message) bool {
+	err := l.Sync(ctx)
+	return err == nil || l.refuse(ctx, evt, err)
 }
 
 // fill looks up the other address of a person where the stanza did not give it. Without it someone who is
