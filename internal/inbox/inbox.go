@@ -21,6 +21,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wabot/internal/chat"
@@ -80,8 +81,9 @@ type Inbox struct {
 	store Store
 	opts  Options
 	log   *slog.Logger
-	// wake holds one token while there may be something to claim.
+	// wake holds one token while there may be something to claim; came is set while there most probably is.
 	wake chan struct{}
+	came atomic.Bool
 
 	hearing sync.Mutex // held from reading what was heard to writing it
 
@@ -138,6 +140,9 @@ func (b *Inbox) Put(ctx context.Context, m chat.Message) error {
 		return fmt.Errorf("store a message: %w", err)
 	}
 	b.holds(m.Chat, m.Hold)
+	if m.Hold.IsZero() {
+		b.came.Store(true)
+	}
 	b.rouse()
 	return nil
 }
@@ -251,6 +256,12 @@ func (b *Inbox) claim(ctx context.Context, store *outage) (t chat.Turn, err erro
 		empty := false
 		fine := store.try(ctx, "claim a turn", func() (err error) {
 			now := time.Now()
+			if !b.came.Swap(false) { // a look costs less than a claim
+				next, err = b.store.Next(ctx)
+				if empty = err == nil && (next.IsZero() || next.After(now)); empty || err != nil {
+					return err
+				}
+			}
 			t, err = b.store.Claim(ctx, now, now.Add(b.opts.Lease))
 			if empty = errors.Is(err, ErrEmpty); empty {
 				next, err = b.store.Next(ctx)
