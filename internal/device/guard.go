@@ -98,7 +98,7 @@ func (c *container) wrap(d *store.Device) {
 	if c.watch.Call != nil {
 		inner = measured{inner, c.watch.Call}
 	}
-	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}}
+	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}, identities: map[string][32]byte{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -127,6 +127,10 @@ type guard struct {
 	// migrated are the phone users whose sessions have moved to a LID user: whatsmeow asks
 	// for it again with each message, and only the first time changes anything.
 	migrated map[string]string
+	// identities are the keys that were stored since the process started: whatsmeow looks and stores again with each message.
+	// Their lock is held for no call.
+	identitiesMu sync.Mutex
+	identities   map[string][32]byte
 	// unkept are the sender keys that could not be stored when a message brought them, and how many more messages wait for
 	// that one: it may never come again.
 	unkept map[string]int
@@ -241,6 +245,9 @@ func (g *guard) DoDecryptionTxn(ctx context.Context, fn func(context.Context) er
 		failed = err != nil
 		return err
 	})
+	if err != nil {
+		g.forgetIdentities()
+	}
 	if err != nil && !failed {
 		return g.unavailable(ctx, err) // to begin or to commit
 	}
@@ -481,6 +488,7 @@ func (g *guard) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 	if g.migrated[pn.SignalAddressUser()] == lid.SignalAddressUser() {
 		return nil
 	}
+	defer g.forgetIdentities()
 	if err := g.AllSessionSpecificStores.MigratePNToLID(ctx, pn, lid); err != nil {
 		return g.misled(ctx, err)
 	}
@@ -527,19 +535,58 @@ func (l *lids) PutManyLIDMappings(ctx context.Context, mappings []store.LIDMappi
 }
 
 func (g *guard) IsTrustedIdentity(ctx context.Context, address string, key [32]byte) (bool, error) {
+	if g.stored(address, key) {
+		return true, nil
+	}
 	trusted, err := g.AllSessionSpecificStores.IsTrustedIdentity(ctx, address, key)
 	return trusted, g.fail(ctx, err)
 }
 
+// stored reports whether key is known to be stored for address.
+func (g *guard) stored(address string, key [32]byte) bool {
+	g.identitiesMu.Lock()
+	defer g.identitiesMu.Unlock()
+	known, ok := g.identities[address]
+	return ok && known == key
+}
+
+func (g *guard) forgetIdentities() {
+	g.identitiesMu.Lock()
+	defer g.identitiesMu.Unlock()
+	clear(g.identities)
+}
+
+// PutIdentity does not write again what is stored.
 func (g *guard) PutIdentity(ctx context.Context, address string, key [32]byte) error {
+	if g.stored(address, key) {
+		return nil
+	}
 	if sendFrom(ctx) != nil {
 		ctx = Defer(ctx) // the sessions follow
 	}
-	return g.fail(ctx, g.AllSessionSpecificStores.PutIdentity(ctx, address, key))
+	if err := g.AllSessionSpecificStores.PutIdentity(ctx, address, key); err != nil {
+		return g.fail(ctx, err)
+	}
+	g.identitiesMu.Lock()
+	defer g.identitiesMu.Unlock()
+	if len(g.identities) == mostIdentities {
+		clear(g.identities)
+	}
+	g.identities[address] = key
+	return nil
 }
 
+// mostIdentities bounds the memory for identities to about 2 MB.
+const mostIdentities = 10_000
+
 func (g *guard) DeleteIdentity(ctx context.Context, address string) error {
+	defer g.forgetIdentities()
 	return g.fail(ctx, g.AllSessionSpecificStores.DeleteIdentity(ctx, address))
+}
+
+func (g *guard) DeleteAllIdentities(ctx context.Context, phone string) error {
+	defer g.forgetIdentities()
+	return g.AllSessionSpecificStores.DeleteAllIdentities(ctx, phone)
 }
 
 // GetOutgoingEvent is asked for what a phone wants to be sent again, and asks for once.

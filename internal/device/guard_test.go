@@ -426,3 +426,40 @@ func TestSendThatIsNotOnTheDisk(t *testing.T) {
 		t.Errorf("the send's error is %v, want %v", err, below.unsynced)
 	}
 }
+
+// An identity that is stored is neither read nor written again, until it may not be stored any more.
+func TestIdentityIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	key, other := [32]byte{1}, [32]byte{2}
+	put := func(k [32]byte, want int) {
+		t.Helper()
+		if err := d.Identities.PutIdentity(t.Context(), "a:0", k); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(below.wrote); got != want {
+			t.Errorf("%d writes, want %d", got, want)
+		}
+	}
+	put(key, 1)
+	put(key, 1)
+	put(other, 2)
+	put(key, 3)
+	below.broken = errors.New("broken")
+	if trusted, err := d.Identities.IsTrustedIdentity(t.Context(), "a:0", key); !trusted || err != nil {
+		t.Errorf("the identity that is stored is trusted: %v, %v", trusted, err)
+	}
+	if trusted, err := d.Identities.IsTrustedIdentity(t.Context(), "a:0", other); trusted || err == nil {
+		t.Errorf("another identity is trusted: %v, %v", trusted, err)
+	}
+	below.broken = nil
+	if err := d.Identities.DeleteIdentity(t.Context(), "a:0"); err != nil {
+		t.Fatal(err)
+	}
+	put(key, 4)
+	bad := errors.New("bad message")
+	if err := d.EventBuffer.DoDecryptionTxn(t.Context(), func(context.Context) error { return bad }); !errors.Is(err, bad) {
+		t.Fatal(err)
+	}
+	put(key, 5)
+}

@@ -24,10 +24,9 @@ const (
 	putNote    = `INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 	deleteNote = `DELETE FROM notes WHERE key = ?`
 
-	selectSeen    = `SELECT count(*) FROM messages WHERE chat = ?1 AND id = ?2 AND sender IN (?3, ?4)`
+	selectSeen    = `SELECT EXISTS (SELECT 1 FROM messages WHERE chat = ?1 AND id = ?2 AND sender IN (?3, ?4)), EXISTS (SELECT 1 FROM messages WHERE chat = ?5)`
 	insertMessage = `INSERT INTO messages (chat, sender, id, came, message) VALUES (?, ?, ?, ?, ?)`
 
-	selectStored = `SELECT EXISTS (SELECT 1 FROM messages WHERE chat = ?)`
 	// In a direct chat the other's address is the chat's, and changes with it.
 	moveMessages = `UPDATE messages SET chat = ?1, sender = CASE sender WHEN ?2 THEN ?1 ELSE sender END WHERE chat = ?2`
 	moveTurns    = `UPDATE turns SET chat = ?1 WHERE chat = ?2`
@@ -40,8 +39,9 @@ const (
 	endRetries = `UPDATE chats SET ready = 0 WHERE ready > 0 AND ready <= ?`
 	selectNext = `SELECT chat FROM chats WHERE ready = 0 ORDER BY since LIMIT 1`
 	// One with a reply first: its messages are set.
-	selectOpen   = `SELECT id, attempt, reply, tries FROM turns WHERE chat = ? AND ended IS NULL ORDER BY reply IS NULL, id`
-	insertTurn   = `INSERT INTO turns (chat, ready, since, attempt) VALUES (?, 0, 0, 0) RETURNING id`
+	selectOpen = `SELECT id, attempt, reply, tries FROM turns WHERE chat = ? AND ended IS NULL ORDER BY reply IS NULL, id`
+	insertTurn = `INSERT INTO turns (chat, lease, ready, since, attempt)
+		VALUES (?1, ?2, ?3, (SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ?1 AND turn IS NULL), 1) RETURNING id`
 	foldTurn     = `UPDATE messages SET turn = ?1 WHERE turn = ?2`
 	deleteTurn   = `DELETE FROM turns WHERE id = ?`
 	takeWaiting  = `UPDATE messages INDEXED BY messages_waiting SET turn = ?2 WHERE chat = ?1 AND turn IS NULL`
@@ -70,10 +70,10 @@ const (
 
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
 
-	selectWaitingSince = `SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL`
-	selectNewest       = `SELECT seq, message FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL ORDER BY came DESC, seq DESC LIMIT 1`
-	selectOpenSince    = `SELECT min(since), max(ready) FROM turns WHERE chat = ? AND ended IS NULL`
-	putChat            = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, ?)
+	selectNewest = `SELECT seq, message FROM messages INDEXED BY messages_waiting WHERE chat = ? AND turn IS NULL ORDER BY came DESC, seq DESC LIMIT 1`
+	selectSince  = `SELECT (SELECT min(came) FROM messages INDEXED BY messages_waiting WHERE chat = ?1 AND turn IS NULL), min(since), max(ready)
+		FROM turns WHERE chat = ?1 AND ended IS NULL`
+	putChat = `INSERT INTO chats (chat, since, ready) VALUES (?, ?, ?)
 		ON CONFLICT (chat) DO UPDATE SET since = excluded.since, ready = excluded.ready`
 	deleteChat = `DELETE FROM chats WHERE chat = ?`
 
@@ -95,10 +95,10 @@ const (
 var (
 	writes = []string{
 		putNote, deleteNote,
-		selectSeen, insertMessage, selectStored, moveMessages, moveTurns, dropRepeated,
+		selectSeen, insertMessage, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
 		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetNotes, forgetCharges, forgetMarks, putHeard, deleteHeard,
-		selectWaitingSince, selectNewest, selectOpenSince, putChat, deleteChat,
+		selectNewest, selectSince, putChat, deleteChat,
 		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
 		putCharge, dropCharges, putMark, selectStale, dropMessages, dropTurn, dropMarks, lastSecret, putSecretsSeen, selectSecretsSeen, dropSecrets, dropSecretsSeen, lastSecretSeen, forgetSecretsSeen,
 	}
@@ -116,14 +116,23 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 		return fmt.Errorf("put a message: %w", err)
 	}
 	return s.transaction(ctx, "put a message", func(tx transaction) error {
-		if m.ChatAlt != "" && m.ChatAlt != m.Chat {
+		var seen, apart bool // apart: something is stored under the other address
+		look := func() error {
+			return tx.row(selectSeen, m.Chat, m.ID, m.Sender, m.SenderAlt, m.ChatAlt).Scan(&seen, &apart)
+		}
+		if err := look(); err != nil {
+			return err
+		}
+		if apart && m.ChatAlt != m.Chat {
 			if err := tx.merge(m.ChatAlt, m.Chat); err != nil {
 				return err
 			}
+			if err := look(); err != nil {
+				return err
+			}
 		}
-		var seen int
-		if err := tx.row(selectSeen, m.Chat, m.ID, m.Sender, m.SenderAlt).Scan(&seen); err != nil || seen > 0 {
-			return err
+		if seen {
+			return nil
 		}
 		if err := tx.exec(insertMessage, m.Chat, m.Sender, m.ID, now.UnixNano(), string(text)); err != nil {
 			return err
@@ -135,10 +144,6 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 // merge moves all that is stored under the address from to the address to. A turn that is being
 // answered moves too, and is found by its lease.
 func (t transaction) merge(from, to string) error {
-	var stored bool
-	if err := t.row(selectStored, from).Scan(&stored); err != nil || !stored {
-		return err
-	}
 	if err := t.exec(moveMessages, to, from); err != nil {
 		return err
 	}
@@ -157,10 +162,7 @@ func (t transaction) merge(from, to string) error {
 // settle makes the chat's row in chats say what its messages and turns say.
 func (t transaction) settle(jid string) error {
 	var waiting, since, ready sql.Null[int64]
-	if err := t.row(selectWaitingSince, jid).Scan(&waiting); err != nil {
-		return err
-	}
-	if err := t.row(selectOpenSince, jid).Scan(&since, &ready); err != nil {
+	if err := t.row(selectSince, jid).Scan(&waiting, &since, &ready); err != nil {
 		return err
 	}
 	switch {
@@ -248,9 +250,6 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 		if err != nil {
 			return err
 		}
-		if err := tx.exec(leaseTurn, id, t.Lease, until.UnixNano(), t.Attempt); err != nil {
-			return err
-		}
 		if err := tx.exec(leaseChat, t.Chat, until.UnixNano()); err != nil {
 			return err
 		}
@@ -270,8 +269,8 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	return t, nil
 }
 
-// open finds or starts the turn to answer next in t.Chat, gathers its messages, and sets the
-// attempt and the reply in t.
+// open finds or starts the turn to answer next in turn.Chat, leases it and gathers its messages, and sets the
+// attempt and the reply in turn.
 func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 	type row struct {
 		id      int64
@@ -296,10 +295,10 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 		return 0, err
 	}
 	if len(all) == 0 {
-		if err := t.row(insertTurn, turn.Chat).Scan(&id); err != nil {
+		turn.Attempt = 1
+		if err := t.row(insertTurn, turn.Chat, turn.Lease, turn.Until.UnixNano()).Scan(&id); err != nil {
 			return 0, err
 		}
-		turn.Attempt = 1
 		return id, t.exec(takeWaiting, turn.Chat, id)
 	}
 	first := all[0]
@@ -309,7 +308,10 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 	}
 	if first.reply.Valid {
 		turn.Reply = new(chat.Reply)
-		return first.id, json.Unmarshal([]byte(first.reply.V), turn.Reply)
+		if err := json.Unmarshal([]byte(first.reply.V), turn.Reply); err != nil {
+			return 0, fmt.Errorf("read a reply: %w", err)
+		}
+		return first.id, t.lease(first.id, turn)
 	}
 	// More than one is left only where two chats have become one.
 	for _, r := range all[1:] {
@@ -321,7 +323,15 @@ func (t transaction) open(turn *chat.Turn) (id int64, err error) {
 			return 0, err
 		}
 	}
-	return first.id, t.exec(takeWaiting, turn.Chat, first.id)
+	if err := t.exec(takeWaiting, turn.Chat, first.id); err != nil {
+		return 0, err
+	}
+	return first.id, t.lease(first.id, turn)
+}
+
+// lease gives a turn that is there, with its messages, to its next attempt.
+func (t transaction) lease(id int64, turn *chat.Turn) error {
+	return t.exec(leaseTurn, id, turn.Lease, turn.Until.UnixNano(), turn.Attempt)
 }
 
 // tries reads the attempts at a turn.

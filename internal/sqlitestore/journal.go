@@ -2,15 +2,12 @@ package sqlitestore
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
-
-	"wabot/internal/device"
 )
 
 // journal is the file that SQLite appends each commit to. It keeps the order of the commits: whatever is left of it after a
@@ -76,69 +73,3 @@ func (s *Store) Sync(context.Context) error {
 // Broken is closed once the disk has failed to keep what was written. Then nothing can be relied on before the
 // store was opened again.
 func (s *Store) Broken() <-chan struct{} { return s.journal.broken }
-
-// sqliteConn is a connection of the driver.
-type sqliteConn interface {
-	driver.Conn
-	driver.ConnBeginTx
-	driver.ConnPrepareContext
-	driver.ExecerContext
-	driver.QueryerContext
-	driver.SessionResetter
-	driver.Validator
-	driver.Pinger
-}
-
-// conn is the writing connection. A commit is on the disk when it returns, unless its context says that this may wait. Prepared
-// statements commit on it in transactions only.
-type conn struct {
-	sqliteConn
-	journal *journal
-	within  bool // a transaction
-}
-
-// committed is called after a commit.
-func (c *conn) committed(deferred bool) error {
-	c.journal.written.Add(1)
-	if deferred {
-		return nil
-	}
-	return c.journal.sync()
-}
-
-func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	result, err := c.sqliteConn.ExecContext(ctx, query, args)
-	if err == nil && !c.within {
-		err = c.committed(device.Deferred(ctx))
-	}
-	return result, err
-}
-
-func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	inner, err := c.sqliteConn.BeginTx(ctx, opts)
-	if err != nil {
-		return nil, err
-	}
-	c.within = true
-	return &tx{inner, c, device.Deferred(ctx)}, nil
-}
-
-// tx is a transaction on a conn.
-type tx struct {
-	driver.Tx
-	conn     *conn
-	deferred bool
-}
-
-func (t *tx) Commit() error {
-	t.conn.within = false
-	if err := t.Tx.Commit(); err != nil {
-		return err
-	}
-	return t.conn.committed(t.deferred)
-}
-
-func (t *tx) Rollback() error {
-	t.conn.within = false
-	return t.Tx.Rollback()
-}

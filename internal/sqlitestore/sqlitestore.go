@@ -201,7 +201,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		}
 	}
 	if c.journal != nil {
-		return &conn{sqliteConn: inner.(sqliteConn), journal: c.journal}, nil
+		return &conn{sqliteConn: inner.(sqliteConn), journal: c.journal, known: map[string]*known{}}, nil
 	}
 	return inner, nil
 }
