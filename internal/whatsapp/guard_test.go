@@ -161,8 +161,15 @@ func TestRetryReceiptCrossedByAMessage(t *testing.T) {
 	s := whatsapptest.New(t)
 	owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
 	var asked atomic.Bool
+	guarded := make(chan *store.Device, 1)
 	s.OnStanza(func(st whatsapptest.Stanza) {
 		if st.Node.Tag == "receipt" && st.Node.Attrs["type"] == "retry" {
+			// So that her identity is looked up again.
+			d := <-guarded
+			if err := d.Identities.DeleteIdentity(ctx, "nobody:0"); err != nil {
+				t.Error(err)
+			}
+			guarded <- d
 			asked.Store(true)
 		}
 	})
@@ -180,6 +187,7 @@ func TestRetryReceiptCrossedByAMessage(t *testing.T) {
 	c := newClientOn(t, s, owner, func(d whatsapp.Devices) whatsapp.Devices {
 		return devicesAround{d, func(d *store.Device) {
 			d.SetAllStores(crossingStore{d.Sessions.(store.AllSessionSpecificStores), between})
+			guarded <- d
 		}}
 	}, func(_ *whatsapp.Client, m chat.Message) error {
 		got <- m.Text
