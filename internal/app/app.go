@@ -239,6 +239,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	o := botOptions(cfg, models, store, log)
 	var b *bot.Bot
 	var wa *whatsapp.Client
+	o.Now = func() time.Time { return wa.Now() }
 	ledger := newLedger(cfg, store, models, site)
 	site.counts(cfg, ledger)
 	recorder := trail.NewRecorder(store, log)
@@ -263,7 +264,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
 		Debounce: cfg.Chat.Debounce,
 		Closes:   o.Rules.Closes,
-		Holds:    func(chatJID string, until time.Time) { wa.Expect(chatJID, until) },
+		Holds:    func(chatJID string, lasts time.Duration) { wa.Expect(chatJID, lasts) },
+		Said:     o.Now,
 		Lease:    turnTime(cfg),
 	}, log)
 	wa = whatsapp.New(whatsapp.Options{

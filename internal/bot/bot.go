@@ -98,6 +98,8 @@ type Options struct {
 	Summaries bool
 	// MaxAge is the age from which on a message is not answered; zero answers all.
 	MaxAge time.Duration
+	// Now is the time by the clock that messages' times are of, WhatsApp's; time.Now if nil.
+	Now func() time.Time
 	// Takeover is how long the bot is quiet in a chat after the account's owner has written there by hand; zero for
 	// not at all.
 	Takeover time.Duration
@@ -147,6 +149,9 @@ type Bot struct {
 
 // New returns a bot.
 func New(o Options) *Bot {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return &Bot{Options: o, refused: map[string]bool{}, drawn: map[string]drawing{}, quiet: map[string]time.Time{}, set: map[string]settings{},
 		summaries: map[string]remembered{}, due: make(chan toSummarise, summaries)}
 }

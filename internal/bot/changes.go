@@ -136,7 +136,7 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 	}
 	for _, m := range messages {
 		c, _, commanded := r.command(m)
-		old := b.MaxAge > 0 && time.Since(m.Time) > b.MaxAge
+		old := b.MaxAge > 0 && b.Now().Sub(m.Time) > b.MaxAge
 		switch {
 		case m.Change != nil, m.Revoked:
 		case m.Kind == chat.Announcement:
@@ -203,7 +203,7 @@ func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.
 	}
 	var now []chat.Part
 	if len(left) > 0 {
-		if time.Since(left[len(left)-1].Time) > editWindow || b.over(left) {
+		if b.Now().Sub(left[len(left)-1].Time) > editWindow || b.over(left) {
 			return nil, nil
 		}
 		d := b.draft(&chat.Turn{Chat: t.Chat, Messages: left})

@@ -28,7 +28,7 @@ func (b *Bot) Notice(ctx context.Context, m chat.Message) error {
 		return nil
 	}
 	until := m.Time.Add(b.Takeover)
-	if until.Before(time.Now()) {
+	if until.Before(b.Now()) {
 		return nil
 	}
 	for _, jid := range []string{m.Chat, m.ChatAlt} {

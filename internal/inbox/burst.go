@@ -40,9 +40,9 @@ func (b *Inbox) Typing(ctx context.Context, chatJID string, typing bool, who ...
 	if b.opts.Debounce <= 0 {
 		return nil
 	}
-	until := time.Now().Add(b.opts.Debounce)
+	until := b.clock.now().Add(b.opts.Debounce)
 	if typing {
-		until = time.Now().Add(max(b.opts.Debounce, MostHold))
+		until = b.clock.now().Add(max(b.opts.Debounce, MostHold))
 	}
 	extended, err := b.store.Extend(ctx, chatJID, who, until)
 	if err != nil {
@@ -67,6 +67,6 @@ func (b *Inbox) hold(m chat.Message, now time.Time) time.Time {
 // holds tells that a chat is held.
 func (b *Inbox) holds(chatJID string, until time.Time) {
 	if b.opts.Holds != nil && !until.IsZero() {
-		b.opts.Holds(chatJID, until)
+		b.opts.Holds(chatJID, until.Sub(b.clock.now()))
 	}
 }

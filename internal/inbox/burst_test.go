@@ -14,7 +14,7 @@ import (
 func TestTypingHolds(t *testing.T) {
 	var begin time.Time
 	var held, answered []time.Duration
-	opts := inbox.Options{Debounce: time.Second, Holds: func(_ string, until time.Time) { held = append(held, until.Sub(begin)) }}
+	opts := inbox.Options{Debounce: time.Second, Holds: func(_ string, lasts time.Duration) { held = append(held, time.Since(begin)+lasts) }}
 	bubble(t, opts, func(t *testing.T, w *world) {
 		begin = time.Now()
 		w.run(func(context.Context, chat.Turn) error {

@@ -39,8 +39,8 @@ type Options struct {
 	// together; zero awaits none. Closes, if set, says of a message that nothing is awaited after it.
 	Debounce time.Duration
 	Closes   func(m chat.Message) bool
-	// Holds, if set, is told that more is awaited in a chat until a time, if nothing comes meanwhile. It must not block.
-	Holds func(chatJID string, until time.Time)
+	// Holds, if set, is told that more is awaited in a chat for a time, if nothing comes meanwhile. It must not block.
+	Holds func(chatJID string, lasts time.Duration)
 	// MaxAttempts is how often a turn is tried; 12 by default, which with the default pauses takes about twenty minutes.
 	MaxAttempts int
 	// MaxAge is how old a turn's newest message may be for a failed turn to be tried again; 24
@@ -61,6 +61,10 @@ type Options struct {
 	// Ended, if set, is told what became of each try at a turn, and how long ago the first of its
 	// messages was sent.
 	Ended func(o Outcome, waited time.Duration)
+	// Now is the machine's clock, time.Now if nil.
+	Now func() time.Time
+	// Said is the time by the clock that messages' times are of, WhatsApp's; Now if nil.
+	Said func() time.Time
 }
 
 // Outcome is what became of a try at a turn.
@@ -81,6 +85,7 @@ type Inbox struct {
 	store Store
 	opts  Options
 	log   *slog.Logger
+	clock *clock
 	// wake holds one token while there may be something to claim; came is set while there most probably is.
 	wake chan struct{}
 	came atomic.Bool
@@ -101,7 +106,13 @@ func New(store Store, opts Options, log *slog.Logger) *Inbox {
 	setDefault(&opts.MinBackoff, 2*time.Second)
 	setDefault(&opts.MaxBackoff, 5*time.Minute)
 	setDefault(&opts.Drain, 5*time.Second)
-	return &Inbox{store: store, opts: opts, log: log, wake: make(chan struct{}, 1), replies: map[string]*chat.Reply{}}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Said == nil {
+		opts.Said = opts.Now
+	}
+	return &Inbox{store: store, opts: opts, log: log, clock: newClock(opts.Now), wake: make(chan struct{}, 1), replies: map[string]*chat.Reply{}}
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -134,7 +145,7 @@ func (e *permanent) Unwrap() error { return e.err }
 
 // Put stores m, durably, to be answered. A message that is already stored is left as it is.
 func (b *Inbox) Put(ctx context.Context, m chat.Message) error {
-	now := time.Now()
+	now := b.clock.now()
 	m.Hold = b.hold(m, now)
 	if err := b.store.Put(ctx, m, now); err != nil {
 		return fmt.Errorf("store a message: %w", err)
@@ -218,7 +229,7 @@ func (b *Inbox) Run(ctx context.Context, answer func(ctx context.Context, t chat
 	context.AfterFunc(ctx, func() { time.AfterFunc(b.opts.Drain, cut) })
 	free := make(chan struct{}, b.opts.Workers)
 	store := outage{log: b.log}
-	for !store.try(ctx, "release the leases", func() error { return b.store.Release(ctx) }) {
+	for !store.try(ctx, "release the leases", func() error { return b.release(ctx) }) {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -228,6 +239,9 @@ func (b *Inbox) Run(ctx context.Context, answer func(ctx context.Context, t chat
 		case <-ctx.Done():
 			return nil
 		case free <- struct{}{}:
+		}
+		if len(free) == 1 {
+			b.clock.follow()
 		}
 		t, err := b.claim(ctx, &store)
 		if ctx.Err() != nil && err != nil {
@@ -244,6 +258,19 @@ func (b *Inbox) Run(ctx context.Context, answer func(ctx context.Context, t chat
 	}
 }
 
+// release frees what a predecessor held. Where it has left something from later than now its clock was ahead of this one, or
+// this one was set back since: holds and pauses are by its time, which goes on.
+func (b *Inbox) release(ctx context.Context) error {
+	if err := b.store.Release(ctx); err != nil {
+		return err
+	}
+	oldest, err := b.store.Oldest(ctx)
+	if err == nil {
+		b.clock.atLeast(oldest)
+	}
+	return err
+}
+
 // claim waits for a turn, or for the end of ctx.
 func (b *Inbox) claim(ctx context.Context, store *outage) (t chat.Turn, err error) {
 	for ctx.Err() == nil {
@@ -255,7 +282,7 @@ func (b *Inbox) claim(ctx context.Context, store *outage) (t chat.Turn, err erro
 		var next time.Time
 		empty := false
 		fine := store.try(ctx, "claim a turn", func() (err error) {
-			now := time.Now()
+			now := b.clock.now()
 			if !b.came.Swap(false) { // a look costs less than a claim
 				next, err = b.store.Next(ctx)
 				if empty = err == nil && (next.IsZero() || next.After(now)); empty || err != nil {
@@ -280,11 +307,11 @@ func (b *Inbox) claim(ctx context.Context, store *outage) (t chat.Turn, err erro
 
 // rest waits until something may be claimed: until next, where it is set, or a wake-up.
 func (b *Inbox) rest(ctx context.Context, next time.Time) {
-	// Looking each minute costs nothing and bounds what a step of the clock can do.
+	// Looking each minute costs nothing.
 	wait := time.Minute
 	if !next.IsZero() {
 		// At least a moment: the store's clock may be coarser than ours.
-		wait = max(min(wait, time.Until(next)), 10*time.Millisecond)
+		wait = max(min(wait, next.Sub(b.clock.now())), 10*time.Millisecond)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -303,13 +330,13 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	defer b.forget(t.Lease)
 
 	var err error
-	began := time.Now()
+	began := b.clock.now()
 	if t.Attempt > b.opts.MaxAttempts {
 		// Earlier attempts ended with the process: this turn may be what kills it.
 		err = Permanent(fmt.Errorf("%d attempts ended without a result", t.Attempt-1))
 	} else {
 		err = guarded(answering, log, func(ctx context.Context) error {
-			ctx, cancel := context.WithDeadline(ctx, t.Until.Add(-b.opts.Lease/10))
+			ctx, cancel := context.WithTimeout(ctx, b.left(t)-b.opts.Lease/10)
 			defer cancel()
 			return answer(ctx, t)
 		})
@@ -317,12 +344,12 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	if r := b.reply(t.Lease); r != nil {
 		t.Reply = r
 	}
-	t.Tries = append(t.Tries, try(began, err))
+	t.Tries = append(t.Tries, chat.Try{Began: began, Ended: b.clock.now(), Why: why(err)})
 
 	var outcome Outcome
 	defer func() {
 		if b.opts.Ended != nil {
-			b.opts.Ended(outcome, time.Since(t.Messages[0].Time))
+			b.opts.Ended(outcome, b.opts.Said().Sub(t.Messages[0].Time))
 		}
 	}()
 	switch {
@@ -332,7 +359,7 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 			outcome = Apologized
 		}
 		b.settle(ctx, log, t, "finish the turn", func(ctx context.Context) error {
-			return b.store.Finish(ctx, t, time.Now())
+			return b.store.Finish(ctx, t, b.clock.now())
 		})
 	case errors.Is(err, ErrLeaseLost):
 		outcome = Lost
@@ -341,14 +368,14 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 		outcome = CutOff
 		log.Info("The turn was cut off by the stop; it is answered after the restart")
 		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {
-			return b.store.Retry(ctx, t, time.Now())
+			return b.store.Retry(ctx, t, b.clock.now())
 		})
 	case b.hopeless(t, err):
 		outcome = GivenUp
 		b.giveUp(ctx, log, t, err)
 	default:
 		outcome = PutOff
-		at := time.Now().Add(b.delay(t.Attempt, err))
+		at := b.clock.now().Add(b.delay(t.Attempt, err))
 		if waits(err) {
 			log.Debug("The turn waits", "at", at, "why", mask.Text(err.Error()))
 		} else {
@@ -360,13 +387,12 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	}
 }
 
-// try is the attempt that began then and ended now, with err.
-func try(began time.Time, err error) chat.Try {
-	t := chat.Try{Began: began, Ended: time.Now()}
-	if err != nil {
-		t.Why = mask.Text(err.Error())
+// why is what is kept of an attempt's error.
+func why(err error) string {
+	if err == nil {
+		return ""
 	}
-	return t
+	return mask.Text(err.Error())
 }
 
 // guarded calls f and makes an error of a panic. What the panic says may be a part of a message and is
@@ -390,7 +416,7 @@ func (b *Inbox) hopeless(t chat.Turn, err error) bool {
 	if waits(err) {
 		return false
 	}
-	return errors.As(err, &p) || t.Attempt >= b.opts.MaxAttempts || time.Since(t.Last().Time) > b.opts.MaxAge
+	return errors.As(err, &p) || t.Attempt >= b.opts.MaxAttempts || b.opts.Said().Sub(t.Last().Time) > b.opts.MaxAge
 }
 
 // giveUp tells the user and the operator, and marks the turn.
@@ -398,7 +424,7 @@ func (b *Inbox) giveUp(ctx context.Context, log *slog.Logger, t chat.Turn, cause
 	log.Error("The turn is given up and stays unanswered; see err for what to mend", "messages", len(t.Messages), "err", mask.Text(cause.Error()))
 	if b.opts.GiveUp != nil {
 		err := guarded(ctx, log, func(ctx context.Context) error {
-			ctx, cancel := context.WithDeadline(ctx, t.Until)
+			ctx, cancel := context.WithTimeout(ctx, b.left(t))
 			defer cancel()
 			return b.opts.GiveUp(ctx, t, cause)
 		})
@@ -407,18 +433,15 @@ func (b *Inbox) giveUp(ctx context.Context, log *slog.Logger, t chat.Turn, cause
 		}
 	}
 	b.settle(ctx, log, t, "give the turn up", func(ctx context.Context) error {
-		return b.store.Fail(ctx, t, time.Now(), cause.Error())
+		return b.store.Fail(ctx, t, b.clock.now(), cause.Error())
 	})
 }
 
 // settle writes what became of t, again and again until it is written or the lease ends. If it
 // is not written the turn is claimed again some day, with the reply that was saved.
 func (b *Inbox) settle(ctx context.Context, log *slog.Logger, t chat.Turn, doing string, write func(context.Context) error) {
-	until := t.Until
-	if least := time.Now().Add(b.opts.Lease / 10); until.Before(least) {
-		until = least // the answer took too long; the turn is still ours unless another took it
-	}
-	ctx, cancel := context.WithDeadline(ctx, until)
+	// Where the answer took too long the turn is still ours unless another took it.
+	ctx, cancel := context.WithTimeout(ctx, max(b.left(t), b.opts.Lease/10))
 	defer cancel()
 	store := outage{log: log}
 	for ctx.Err() == nil {
@@ -439,6 +462,9 @@ func (b *Inbox) settle(ctx context.Context, log *slog.Logger, t chat.Turn, doing
 	}
 	log.Error("The store did not come back before the lease ended; the turn will be claimed again", "doing", doing)
 }
+
+// left is how long the lease of t lasts.
+func (b *Inbox) left(t chat.Turn) time.Duration { return t.Until.Sub(b.clock.now()) }
 
 // delay is how long to wait after the given attempt.
 func (b *Inbox) delay(attempt int, err error) time.Duration {

@@ -82,6 +82,7 @@ type Client struct {
 	mu      sync.Mutex
 	state   State
 	changed chan struct{}     // closed at the next change of state
+	clock   moment            // zero before the first connection
 	wm      *whatsmeow.Client // of the device in use, nil before Run
 	me      self
 	idKey   []byte

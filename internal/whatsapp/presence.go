@@ -26,12 +26,12 @@ type expectation struct {
 	until time.Time
 }
 
-// Expect tells that more is expected in a chat until a time, so that Options.Composes is told of who types there. WhatsApp tells that
-// only to accounts that show as available, and so this one does, until then. It does not block; while there is much to expect,
+// Expect tells that more is expected in a chat for a time, so that Options.Composes is told of who types there. WhatsApp tells that
+// only to accounts that show as available, and so this one does, as long. It does not block; while there is much to expect,
 // some of it is left out.
-func (c *Client) Expect(chatJID string, until time.Time) {
+func (c *Client) Expect(chatJID string, lasts time.Duration) {
 	select {
-	case c.expected <- expectation{chatJID, until}:
+	case c.expected <- expectation{chatJID, time.Now().Add(lasts)}:
 	default:
 	}
 }
