@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -148,21 +149,24 @@ type Ledger struct {
 
 	mu     sync.Mutex
 	loaded bool
-	known  map[string]bool // the IDs of charges, those of notices too, of the running month
+	// known are the IDs of charges, those of notices too, since when the month before began.
+	known map[string]time.Time
 	// other are the names of sums that are of one person or chat under two addresses, each by the other.
 	other map[string]string
-	sums  map[string]*sum // by scope and whose
-	month time.Time       // the beginning of the month that known is of
+	sums  map[string]sum // by scope and whose
+	month time.Time      // the beginning of the latest month that something is of
 	// unsaved are charges that could not be stored yet.
 	unsaved []chat.Charge
 }
 
-// sum is what was spent in the day and the month that began then.
-type sum struct{ day, month spell }
+// sum is what was spent in days and months, since when the month before the latest began. A clock that was ahead and is set back
+// finds what was spent on the day before.
+type sum map[spell]Spent
 
+// spell is a day or month that began then, in seconds since 1970.
 type spell struct {
-	begin time.Time
-	spent Spent
+	of    Period
+	begun int64
 }
 
 // New returns a ledger.
@@ -170,7 +174,7 @@ func New(o Options) *Ledger {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Ledger{Options: o, due: make(chan struct{}, 1), known: map[string]bool{}, other: map[string]string{}, sums: map[string]*sum{}}
+	return &Ledger{Options: o, due: make(chan struct{}, 1), known: map[string]time.Time{}, other: map[string]string{}, sums: map[string]sum{}}
 }
 
 // begins is when the day or the month of t began, and when the next begins.
@@ -206,7 +210,7 @@ func (l *Ledger) Load(ctx context.Context) error {
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loaded, l.known, l.other, l.sums, l.unsaved = false, map[string]bool{}, map[string]string{}, map[string]*sum{}, nil
+	l.loaded, l.known, l.other, l.sums, l.unsaved = false, map[string]time.Time{}, map[string]string{}, map[string]sum{}, nil
 }
 
 // Rouse has Due sent to.
@@ -228,16 +232,15 @@ func byModel(name string) string { return of("model", name) }
 
 // count adds a charge that is not known yet.
 func (l *Ledger) count(c chat.Charge) {
-	if l.known[c.ID] || c.Kind == chat.Total {
+	if l.knows(c.ID) || c.Kind == chat.Total {
 		return
 	}
-	if begin, _ := l.begins(Month, c.Time); begin.After(l.month) {
-		l.month = begin
-		clear(l.known)
-		clear(l.other)
-		clear(l.sums)
+	month, _ := l.begins(Month, c.Time)
+	if month.After(l.month) {
+		l.forgetBefore(l.month)
+		l.month = month
 	}
-	l.known[c.ID] = true
+	l.known[c.ID] = month
 	if c.Kind == chat.Notice {
 		return
 	}
@@ -248,36 +251,46 @@ func (l *Ledger) count(c chat.Charge) {
 	for _, name := range names {
 		s := l.sums[name]
 		if s == nil {
-			s = &sum{}
+			s = sum{}
 			l.sums[name] = s
 		}
-		for p, at := range map[Period]*spell{Day: &s.day, Month: &s.month} {
-			begin, _ := l.begins(p, c.Time)
-			switch {
-			case begin.After(at.begin):
-				*at = spell{begin: begin}
-			case begin.Before(at.begin):
-				continue // of a day before
-			}
-			at.spent.add(c)
+		for _, p := range []Period{Day, Month} {
+			at := l.spell(p, c.Time)
+			spent := s[at]
+			spent.add(c)
+			s[at] = spent
 		}
 	}
 }
 
+func (l *Ledger) knows(id string) bool {
+	_, known := l.known[id]
+	return known
+}
+
+// forgetBefore forgets what is of months before the one that began then.
+func (l *Ledger) forgetBefore(month time.Time) {
+	clear(l.other)
+	maps.DeleteFunc(l.known, func(_ string, of time.Time) bool { return of.Before(month) })
+	for name, s := range l.sums {
+		if maps.DeleteFunc(s, func(at spell, _ Spent) bool { return at.begun < month.Unix() }); len(s) == 0 {
+			delete(l.sums, name)
+		}
+	}
+}
+
+// spell is the day or the month of t.
+func (l *Ledger) spell(p Period, t time.Time) spell {
+	begin, _ := l.begins(p, t)
+	return spell{p, begin.Unix()}
+}
+
 // spent is the sum of what was spent in the running period under the names.
 func (l *Ledger) spent(p Period, names ...string) (all Spent) {
-	begin, _ := l.begins(p, l.Now())
+	at := l.spell(p, l.Now())
 	for i, name := range names {
-		s := l.sums[name]
-		if s == nil || slices.Contains(names[:i], name) {
-			continue
-		}
-		at := s.day
-		if p == Month {
-			at = s.month
-		}
-		if at.begin.Equal(begin) {
-			all = all.Add(at.spent)
+		if !slices.Contains(names[:i], name) {
+			all = all.Add(l.sums[name][at])
 		}
 	}
 	return all
@@ -377,7 +390,7 @@ func (l *Ledger) Over(m chat.Message) *Exhausted {
 		e := &Exhausted{Budget: b, Until: next}
 		for _, name := range names {
 			id := fmt.Sprintf("notice/%s/%s/%s/%s", b.Scope, b.Period, begin.Format(time.DateOnly), name)
-			e.Told = e.Told || l.known[id]
+			e.Told = e.Told || l.knows(id)
 			e.Notice = chat.Charge{ID: cmp.Or(e.Notice.ID, id), Time: l.Now(), Kind: chat.Notice}
 		}
 		return e
@@ -389,7 +402,7 @@ func (l *Ledger) Over(m chat.Message) *Exhausted {
 func (l *Ledger) Known(id string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.known[id]
+	return l.knows(id)
 }
 
 // Note counts charges that are made elsewhere, such as notices.
@@ -489,7 +502,7 @@ func (l *Ledger) Warnings() (due []Warning) {
 			}
 			given := false
 			for _, name := range names {
-				given = given || l.known[warningID(percent, b.Period, begin, name)]
+				given = given || l.knows(warningID(percent, b.Period, begin, name))
 			}
 			if !given {
 				notice := chat.Charge{ID: warningID(percent, b.Period, begin, name), Time: l.Now(), Kind: chat.Notice}

@@ -191,6 +191,46 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
+// A clock that goes ahead past midnight, or past the end of the month, and is set back neither forgets what was spent on the
+// day that it comes back to, nor lets more be spent on it.
+func TestBudgetsOfAClockSetBack(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, zone)
+	limits := map[Budget]Amount{{Person, Day}: {Tokens: 100}, {Bot, Month}: {Tokens: 400}}
+	s := &store{all: map[string]chat.Charge{}}
+	b := newBook(s, noon, limits).load(t)
+	m := from("alice", "alice")
+	b.spend(t, m, 90)
+	b.now = noon.Add(20 * time.Hour)
+	b.spend(t, m, 90)
+	b.now = noon
+	want := func(day, month int64) {
+		t.Helper()
+		if got := b.Spent(Budget{Person, Day}, m).Tokens; got != day {
+			t.Errorf("%d tokens of the day, want %d", got, day)
+		}
+		if got := b.Spent(Budget{Bot, Month}, m).Tokens; got != month {
+			t.Errorf("%d tokens of the month, want %d", got, month)
+		}
+	}
+	want(90, 90)
+	b.spend(t, m, 20)
+	want(110, 110)
+	if b.Over(m) == nil {
+		t.Error("the budget of the day is not used up")
+	}
+	b.now = noon.Add(24 * time.Hour)
+	want(90, 90)
+	// Months that are past are not kept.
+	b.now = noon.AddDate(0, 2, 0)
+	b.spend(t, m, 1)
+	b.now = noon.AddDate(0, 3, 0)
+	b.spend(t, m, 1)
+	if n := len(b.sums["person/alice"]); n != 4 || len(b.known) != 2 {
+		t.Errorf("%d sums of a person and %d charges are kept", n, len(b.known))
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	s := &store{all: map[string]chat.Charge{}}
