@@ -83,9 +83,13 @@ func troubles(w *mongoWorld, c *control, line *mongotest.Line) []trouble {
 func TestOutageCampaign(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, func(t *testing.T, store string) {
-		w, c, line := newControlled(t, store, "LEASE=4s", "DEBOUNCE=0s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s")
+		w, c, line := newControlled(t, store, "LEASE=4s", "DEBOUNCE=0s", "MODEL_TIMEOUT=10s", "MODEL_IDLE_TIMEOUT=2s", "BACKLOG_MAX_AGE=1h")
+		all := troubles(w, c, line)
+		if long || *campaign > 0 {
+			all = append(all, clocks(t, w)...)
+		}
 		w.do(w.pair(withPatience(t)))
-		outages(t, w, troubles(w, c, line))
+		outages(t, w, all)
 	})
 }
 

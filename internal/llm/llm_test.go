@@ -277,6 +277,10 @@ func TestRetryAfter(t *testing.T) {
 		{"date", func() http.Header {
 			return http.Header{"Retry-After": {time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)}}
 		}, "", 20 * time.Second},
+		{"a date of a server whose clock is another", func() http.Header {
+			theirs := time.Now().Add(5 * time.Hour).UTC()
+			return http.Header{"Date": {theirs.Format(http.TimeFormat)}, "Retry-After": {theirs.Add(20 * time.Second).Format(http.TimeFormat)}}
+		}, "", 20 * time.Second},
 		{"milliseconds", func() http.Header { return http.Header{"Retry-After-Ms": {"1500"}, "Retry-After": {"2"}} }, "", 1500 * time.Millisecond},
 		{"in Gemini's body", func() http.Header { return nil }, gemini, 41 * time.Second},
 	} {

@@ -157,7 +157,8 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error { return b.r.Close() }
 
 // retryAfter reads how long the server asks to wait; 0 where it does not. The header is in
-// seconds or a date (RFC 9110, section 10.2.3); OpenAI adds one in milliseconds.
+// seconds or a date (RFC 9110, section 10.2.3), by the server's clock, which is not always this one; OpenAI adds one in
+// milliseconds.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	if ms, err := strconv.ParseInt(h.Get("Retry-After-Ms"), 10, 32); err == nil && ms > 0 {
 		return time.Duration(ms) * time.Millisecond
@@ -167,6 +168,9 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return max(0, time.Duration(s)*time.Second)
 	}
 	if at, err := http.ParseTime(v); err == nil {
+		if theirs, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = theirs
+		}
 		return max(0, at.Sub(now))
 	}
 	return 0
