@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -95,6 +96,25 @@ func TestPDF(t *testing.T) {
 	long := strings.Repeat("BT /F1 10 Tf 72 700 Td (a long line of text) Tj ET\n", 10_000)
 	if got, err := reader(t).Text(t.Context(), pdfOf(long, long)); err != nil || len(got) > MostText || len(got) < MostText/2 {
 		t.Errorf("a long one: %d bytes, %v", len(got), err)
+	}
+}
+
+// However many PDFs come at once, only so many are read as memory allows.
+func TestPDFsAtOnce(t *testing.T) {
+	t.Parallel()
+	slow := Reader{PDF: []string{"/bin/sh", "-c", "sleep 0.2"}}
+	begun := time.Now()
+	var all sync.WaitGroup
+	for range 3 * cap(reading) {
+		all.Go(func() {
+			if _, err := slow.Text(t.Context(), []byte("%PDF-1.4")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(begun); took < 600*time.Millisecond {
+		t.Errorf("all were read within %v", took)
 	}
 }
 

@@ -38,10 +38,19 @@ type Reader struct {
 	Patience time.Duration
 }
 
+// reading lets two PDFs be read at a time: each may take readingMemory, and many chats are answered at once.
+var reading = make(chan struct{}, 2)
+
 // pdfText is the text of a PDF, read by another process.
 func (r Reader) pdfText(ctx context.Context, data []byte) (string, error) {
 	if len(r.PDF) == 0 {
 		return "", ErrUnsupported
+	}
+	select {
+	case reading <- struct{}{}:
+		defer func() { <-reading }()
+	case <-ctx.Done():
+		return "", ctx.Err()
 	}
 	inTime, cancel := context.WithTimeout(ctx, cmp.Or(r.Patience, patience))
 	defer cancel()
