@@ -4,15 +4,23 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.mau.fi/whatsmeow/types"
 	"golang.org/x/sync/errgroup"
 
+	"wabot/internal/budget"
+	"wabot/internal/chat"
+	"wabot/internal/llmtest"
+	"wabot/internal/mongostore"
+	"wabot/internal/sqlitestore"
 	"wabot/internal/whatsapptest"
 )
 
@@ -34,19 +42,20 @@ const (
 
 // tally is what a campaign has found.
 type tally struct {
-	kills, sent, answered, revoked            int
-	givenUp, lost, doubled, counters, pairing int
+	kills, sent, answered, revoked, charged              int
+	givenUp, lost, doubled, counters, pairing, recharged int
 }
 
 func (s *tally) add(o tally) {
 	s.kills, s.sent, s.answered, s.revoked = s.kills+o.kills, s.sent+o.sent, s.answered+o.answered, s.revoked+o.revoked
 	s.givenUp, s.lost, s.doubled = s.givenUp+o.givenUp, s.lost+o.lost, s.doubled+o.doubled
 	s.counters, s.pairing = s.counters+o.counters, s.pairing+o.pairing
+	s.charged, s.recharged = s.charged+o.charged, s.recharged+o.recharged
 }
 
 func (s tally) String() string {
-	return fmt.Sprintf("kills %d; messages sent %d, answered %d, revoked %d, given up %d; lost %d, visible duplicates %d, counters reused %d, QR codes asked for again %d",
-		s.kills, s.sent, s.answered, s.revoked, s.givenUp, s.lost, s.doubled, s.counters, s.pairing)
+	return fmt.Sprintf("kills %d; messages sent %d, answered %d, revoked %d, given up %d, charges %d; lost %d, visible duplicates %d, counters reused %d, QR codes asked for again %d, turns charged twice %d",
+		s.kills, s.sent, s.answered, s.revoked, s.givenUp, s.charged, s.lost, s.doubled, s.counters, s.pairing, s.recharged)
 }
 
 // While people write in three chats, in bursts, with edits, revokes and pictures, wabot is killed at random moments and at random
@@ -82,6 +91,8 @@ func fight(t *testing.T, store string, seed uint64, n, kills int) (s tally) {
 	w, c := newSweepWorld(t, store)
 	w.env = append(w.env, "ALLOW=*", "DEBOUNCE=200ms", "LOG_LEVEL=info")
 	w.answer = lastQuestions
+	var served calls
+	w.model.Tokens = served.serve
 	w.do(w.pair(withPatience(t)))
 	ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(kills)*20*time.Second)
 	defer cancel()
@@ -115,6 +126,13 @@ func fight(t *testing.T, store string, seed uint64, n, kills int) (s tally) {
 		s.add(p.judge(ctx, t))
 	}
 	w.do(w.stop())
+	charges, err := w.charges(ctx)
+	w.do(err)
+	s.charged = len(charges)
+	for _, twice := range served.twice(charges) {
+		s.recharged++
+		t.Error(twice)
+	}
 	for _, f := range w.whatsapp.CounterFaults() {
 		s.counters++
 		t.Error(f)
@@ -129,6 +147,77 @@ func fight(t *testing.T, store string, seed uint64, n, kills int) (s tally) {
 		t.Error(p)
 	}
 	return s
+}
+
+// calls are those that the model has served. Each is told apart by the tokens its prompt is said to have.
+type calls struct {
+	mu     sync.Mutex
+	served []string // what each answers
+}
+
+func (c *calls) serve(r llmtest.Request) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.served = append(c.served, lastQuestions(r))
+	return len(c.served)
+}
+
+// twice says which calls are in the ledger more than once, which turns with more than one call, and which charges are for no call.
+func (c *calls) twice(charges []chat.Charge) (all []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	call, turn := map[int]int{}, map[string]int{}
+	for _, x := range charges {
+		if x.Kind != chat.ForText {
+			continue
+		}
+		if x.Prompt < 1 || x.Prompt > len(c.served) {
+			all = append(all, fmt.Sprintf("a charge is for no call: %+v", x))
+			continue
+		}
+		what := c.served[x.Prompt-1]
+		if call[x.Prompt]++; call[x.Prompt] == 2 {
+			all = append(all, fmt.Sprintf("the call for %q was charged twice", what))
+		} else if turn[what]++; turn[what] == 2 {
+			all = append(all, fmt.Sprintf("the turn of %q was charged twice", what))
+		}
+	}
+	return all
+}
+
+// charges is what the bot, which must not run, has recorded of the calls of models.
+func (w *mongoWorld) charges(ctx context.Context) (all []chat.Charge, err error) {
+	var store budget.Store
+	if w.setting("MONGO_ENABLED") == "True" {
+		s, err := mongostore.Open(ctx, mongostore.Options{URL: w.setting("MONGO_URL"), Look: true})
+		if err != nil {
+			return nil, err
+		}
+		defer s.Close(ctx)
+		store = s
+	} else {
+		s, err := sqlitestore.Open(ctx, filepath.Join(w.dir, "session"), slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, err
+		}
+		defer s.Close()
+		store = s
+	}
+	err = store.Charges(ctx, time.Time{}.AddDate(1970, 0, 0), time.Now().Add(time.Hour), func(c chat.Charge) error {
+		all = append(all, c)
+		return nil
+	})
+	return all, err
+}
+
+// setting is what the bot's environment says of a name.
+func (w *mongoWorld) setting(name string) (value string) {
+	for _, s := range w.env {
+		if v, ok := strings.CutPrefix(s, name+"="); ok {
+			value = v
+		}
+	}
+	return value
 }
 
 // strike kills wabot at one of its next calls of the store, or in a while whatever it does, and starts it again.

@@ -33,6 +33,9 @@ func (s *Server) chat(o *reply, req Request) {
 	for _, m := range req.Messages {
 		usage["prompt_tokens"] += len(split(m.Text))
 	}
+	if s.Tokens != nil {
+		usage["prompt_tokens"] = s.Tokens(req)
+	}
 	usage["total_tokens"] = usage["prompt_tokens"] + usage["completion_tokens"]
 
 	if req.Stream {

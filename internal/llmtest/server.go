@@ -28,6 +28,8 @@ type Server struct {
 	// Answer gives the text that answers a chat request; nil means Echo. It may be called by several
 	// goroutines at once.
 	Answer func(Request) string
+	// Tokens is how many tokens the prompt of a chat request is said to have; nil counts its words.
+	Tokens func(Request) int
 	// Transcript gives the text heard in the audio of a request; nil means Hear.
 	Transcript func(Request) string
 	// Key is what requests must bear in their Authorization header; empty accepts any and none.
