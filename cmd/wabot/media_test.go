@@ -71,13 +71,18 @@ func attaches(ctx context.Context, w *world, p *whatsapptest.Phone, chat types.J
 // pdfOf is a PDF of one page with a line of text.
 func pdfOf(line string) []byte {
 	content := fmt.Sprintf("BT /F1 12 Tf 72 700 Td (%s) Tj ET", line)
+	return pdfWith(fmt.Sprintf("<< /Length %d >>\nstream\n%s\nendstream", len(content), content))
+}
+
+// pdfWith is a PDF of one page with a stream.
+func pdfWith(stream string) []byte {
 	var b strings.Builder
 	var at []int
 	b.WriteString("%PDF-1.4\n")
 	for i, object := range []string{
 		"<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
 		"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
-		fmt.Sprintf("<< /Length %d >>\nstream\n%s\nendstream", len(content), content),
+		stream,
 		"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
 	} {
 		at = append(at, b.Len())
