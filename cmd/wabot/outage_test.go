@@ -88,6 +88,9 @@ func TestOutageCampaign(t *testing.T) {
 		if long || *campaign > 0 {
 			all = append(all, clocks(t, w)...)
 		}
+		if line == nil {
+			all = append(all, disks(t, w)...)
+		}
 		w.do(w.pair(withPatience(t)))
 		outages(t, w, all)
 	})
