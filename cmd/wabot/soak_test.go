@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,11 +56,12 @@ func TestSoak(t *testing.T) {
 		var g errgroup.Group
 		g.Go(func() error { return w.chatter(ctx, soaking.Done(), people) })
 		faults := 0
+		var calm atomic.Bool
 		g.Go(func() error {
-			faults = spoil(soaking, w.passing(c, line), each)
+			faults = spoil(soaking, w.passing(c, line), each, &calm)
 			return nil
 		})
-		samples := w.sample(soaking, lasts)
+		samples := w.sample(soaking, lasts, &calm)
 		w.do(g.Wait())
 
 		sent, lost, doubled, sorry := w.count(ctx, people)
@@ -119,16 +121,24 @@ func (w *mongoWorld) passing(c *control, line *mongotest.Line) (all []trouble) {
 	return all
 }
 
-// spoil lets one trouble come and go in each interval, and counts them.
-func spoil(ctx context.Context, all []trouble, each time.Duration) (n int) {
+// spoil lets one trouble come and go in each interval, and counts them. It is calm when there is none, and what had queued up behind the
+// last one has had time to be answered.
+func spoil(ctx context.Context, all []trouble, each time.Duration, calm *atomic.Bool) (n int) {
 	random := rand.New(rand.NewPCG(*campaignSeed, 2))
 	for {
 		tr := all[random.IntN(len(all))]
 		select {
 		case <-ctx.Done():
 			return n
-		case <-time.After(each * 3 / 4):
+		case <-time.After(each / 4):
 		}
+		calm.Store(true)
+		select {
+		case <-ctx.Done():
+			return n
+		case <-time.After(each / 2):
+		}
+		calm.Store(false)
 		tr.begin()
 		n++
 		select {
@@ -145,8 +155,9 @@ type sample struct {
 	memory, goroutines float64
 }
 
-// sample looks at wabot a hundred times while it lasts, and keeps what it saw once it has settled.
-func (w *mongoWorld) sample(ctx context.Context, lasts time.Duration) (all []sample) {
+// sample looks at wabot a hundred times while it lasts, and keeps what it saw once it has settled, while it was calm: a trouble has
+// many wait, and one near the end would look like a rise.
+func (w *mongoWorld) sample(ctx context.Context, lasts time.Duration, calm *atomic.Bool) (all []sample) {
 	begun := time.Now()
 	for {
 		select {
@@ -155,7 +166,7 @@ func (w *mongoWorld) sample(ctx context.Context, lasts time.Duration) (all []sam
 		case <-time.After(lasts / 100):
 		}
 		n, err := w.goroutines(ctx)
-		if err != nil || time.Since(begun) < time.Duration(settledAfter*float64(lasts)) {
+		if err != nil || !calm.Load() || time.Since(begun) < time.Duration(settledAfter*float64(lasts)) {
 			continue
 		}
 		all = append(all, sample{at: time.Since(begun).Hours(), memory: float64(w.memory()), goroutines: n})
