@@ -7,12 +7,16 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"wabot/internal/mongotest"
 )
 
+// silence is how long a call hangs.
+const silence = 3 * time.Second
+
 // ways are what may happen to a call of the store.
-var ways = []string{"fails", "fails when done", "kills"}
+var ways = []string{"fails", "fails when done", "hangs", "kills"}
 
 // eachWay runs a test for each store and way, and tells it how many of n calls to step over.
 func eachWay(t *testing.T, files, mongo int, test func(t *testing.T, store, how string, step func(n int) int)) {
@@ -23,9 +27,12 @@ func eachWay(t *testing.T, files, mongo int, test func(t *testing.T, store, how 
 				if store == "mongo" {
 					sparingly(t)
 					samples = mongo
-					if how == "kills" && !long {
-						t.Skip("its commands are what kills are tried at in the short form")
+					if (how == "kills" || how == "hangs") && !long {
+						t.Skip("its commands are what kills and silence are tried at in the short form")
 					}
+				}
+				if how == "hangs" {
+					samples = min(samples, 2) // it takes its time
 				}
 				t.Parallel()
 				test(t, store, how, func(n int) int {
@@ -39,7 +46,7 @@ func eachWay(t *testing.T, files, mongo int, test func(t *testing.T, store, how 
 	}
 }
 
-// A call of the store that fails, or at which the process is killed, costs no message, doubles none, uses no
+// A call of the store that fails, or hangs for a while, or at which the process is killed, costs no message, doubles none, uses no
 // counter twice and asks for no new pairing: for each call of a conversation.
 func TestConversationSweep(t *testing.T) {
 	t.Parallel()
@@ -119,6 +126,9 @@ func (w *mongoWorld) spring(c *control, how string, k int) *ambush {
 			return failBefore
 		case "fails when done":
 			return failAfter
+		case "hangs": // and with it all calls that come after it
+			time.Sleep(silence)
+			return pass
 		}
 		w.bot.cmd.Process.Kill()
 		<-w.bot.exited
