@@ -244,8 +244,7 @@ copy=$tmp/wabot
 mkdir "$copy"
 git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
   tar --null -T - -c | tar -C "$copy" -x
-# As root, it is somebody else's: their ./session must work for the bot, and they must get their .env.
-mkdir -m 700 "$copy/session"
+# As root, it is somebody else's: they must get their .env.
 if [ "$(id -u)" = 0 ]; then
   chmod 755 "$tmp"
   chown -R 1234:1234 "$copy"
