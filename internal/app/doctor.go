@@ -226,7 +226,7 @@ func (d *doctor) mongo(ctx context.Context) {
 		case errors.Is(err, mongostore.ErrOutage):
 			do = "start MongoDB, and check the host and port in MONGO_URL (with Compose: docker-compose ps, docker-compose logs mongodb)"
 		case errors.Is(err, mongostore.ErrLogin):
-			do = "MongoDB keeps the password of its first start: put that one into MONGO_PASSWORD or MONGO_URL, or change MongoDB's (README, Change the database's passwords)"
+			do = "put MongoDB's password into MONGO_PASSWORD or MONGO_URL (with Compose, MongoDB takes MONGO_PASSWORD over at docker-compose up -d, if MONGO_ROOT_PASSWORD is root's: README, Change the database's passwords)"
 		case errors.Is(err, mongostore.ErrKey):
 			do = "" // it says
 		case errors.Is(err, mongostore.ErrRights):
