@@ -97,6 +97,20 @@ func TestPageRefused(t *testing.T) {
 	if err := NewPage(plain.URL + "/plain").fetch(t.Context()); !errors.Is(err, errPrivate) {
 		t.Error(err)
 	}
+	// Nor does a page that is let through lead there.
+	mux.HandleFunc("/within", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, strings.Replace(plain.URL, "127.0.0.1", "localhost", 1)+"/plain", http.StatusFound)
+	})
+	asked := 0
+	once := newPage(plain.URL+"/within", func(netip.Addr) error {
+		if asked++; asked > 1 {
+			return errPrivate
+		}
+		return nil
+	})
+	if err := once.fetch(t.Context()); !errors.Is(err, errPrivate) || once.Text() != "" {
+		t.Errorf("redirected to what only this machine reaches: %v, %q", err, once.Text())
+	}
 }
 
 func TestPublicOnly(t *testing.T) {
