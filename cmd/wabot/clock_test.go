@@ -42,7 +42,7 @@ var steppable = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	replace := map[string]string{}
-	for name, text := range map[string]string{"time.go": before + reading + "\tsec += step(mono)\n" + after, "step.go": string(more)} {
+	for name, text := range map[string]string{"time.go": before + reading + "\tsec += stepped.Load()\n" + after, "step.go": string(more)} {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return "", err

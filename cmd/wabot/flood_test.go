@@ -13,20 +13,23 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-var flood = flag.Int("flood", 0, "how many messages one stranger sends in TestFlood, and a tenth of that in each of ten groups; few without")
+var (
+	flood       = flag.Int("flood", 0, "how many messages one stranger sends in TestFlood, and a tenth of that in each of its groups; few without")
+	floodGroups = flag.Int("flood-groups", 10, "in how many groups that is")
+)
 
 // A stranger sends messages without end, to the bot and into groups that it is in, and so does somebody who may talk to it: nobody
 // is answered who may not be, the person who may and floods is answered within the rate, the others are answered meanwhile, and memory is bounded.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, func(t *testing.T, store string) {
-		messages, groups := *flood, 10
+		messages, groups := *flood, *floodGroups
 		if messages == 0 {
 			messages, groups = 60, 2
 		}
 		w := newMongoWorld(t, append([]string{"MONGO_ENABLED=False"}, stores[store](t)...)...)
 		alice, bob, mallory := w.phone("alice"), w.phone("bob"), w.phone("mallory")
-		ctx, cancel := context.WithTimeout(t.Context(), 3*patience+time.Duration(messages)*100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*patience+time.Duration(messages*(groups+20))*5*time.Millisecond)
 		defer cancel()
 		w.do(w.pair(ctx, "ALLOW=+"+alice.Number()+",+"+bob.Number(), "RATE_PERSON=20/m", "RATE_CHAT=20/m"))
 		var teams []types.JID
