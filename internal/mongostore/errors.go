@@ -91,17 +91,21 @@ func isCut(err error) bool {
 	return errors.As(err, &failed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// unauthorized is MongoDB's code for a right that is missing.
+const unauthorized = 13
+
+func hasCode(err error, code int) bool {
+	server := mongo.ServerError(nil)
+	return errors.As(err, &server) && server.HasErrorCode(code)
+}
+
 // operatorError says in an operator's words why the database cannot be used.
 func operatorError(err error) error {
 	text := err.Error()
-	has := func(code int) bool {
-		server := mongo.ServerError(nil)
-		return errors.As(err, &server) && server.HasErrorCode(code)
-	}
 	switch {
-	case has(18) || strings.Contains(text, "(AuthenticationFailed)") || strings.Contains(text, "auth error") && !isCut(err):
+	case hasCode(err, 18) || strings.Contains(text, "(AuthenticationFailed)") || strings.Contains(text, "auth error") && !isCut(err):
 		return ErrLogin
-	case has(13):
+	case hasCode(err, unauthorized):
 		return ErrRights
 	case strings.Contains(text, "wire version"):
 		return fmt.Errorf("%w (%s)", ErrServer, text)
@@ -137,7 +141,7 @@ func (s *Store) try(ctx context.Context, what string, do func(context.Context) e
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", what, ctx.Err())
-		case !isOutage(err) && !errors.Is(err, errAgain), errors.Is(err, errPassive), time.Now().Add(pause).After(end):
+		case !isOutage(err) && !errors.Is(err, errAgain), errors.Is(err, errPassive), s.opening && hasCode(err, unauthorized), time.Now().Add(pause).After(end):
 			return wrapOutage(what, err)
 		}
 		if err := sleep(ctx, pause); err != nil {

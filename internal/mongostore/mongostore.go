@@ -80,6 +80,8 @@ type Store struct {
 
 	patience  time.Duration
 	secretAge time.Duration
+	// opening is set within Open: a right that is missing then was not taken away for a time.
+	opening bool
 
 	sessions, macs, contacts, chats, secrets, outgoing, tokens, lidMap *mongo.Collection
 	meta, leases, inboxRows                                            *mongo.Collection
@@ -102,7 +104,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
-	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour)}
+	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour), opening: true}
 	var err error
 	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
 		return nil, err
@@ -111,6 +113,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := s.begin(ctx, o, deadline)
 		if err == nil {
+			s.opening = false
 			return s, nil
 		}
 		if ctx.Err() != nil {
