@@ -75,7 +75,7 @@ func TestKillCampaign(t *testing.T) {
 			t.Parallel()
 			var sum tally
 			for n := *campaignFrom; n*battle < kills; n++ {
-				sum.add(fight(t, store, *campaignSeed, n, min(battle, kills-n*battle)))
+				sum.add(fight(t, store, *campaignSeed, n, min(battle, kills-n*battle), nil))
 				t.Logf("after battle %d: %v", n, sum)
 				if t.Failed() {
 					t.Fatalf("to see it again: -run 'TestKillCampaign/%s' -campaign %d -campaign-seed %d -campaign-from %d", store, kills, *campaignSeed, n)
@@ -86,10 +86,13 @@ func TestKillCampaign(t *testing.T) {
 }
 
 // fight is one battle of a campaign.
-func fight(t *testing.T, store string, seed uint64, n, kills int) (s tally) {
+func fight(t *testing.T, store string, seed uint64, n, kills int, change func(*mongoWorld)) (s tally) {
 	t.Helper()
 	w, c := newSweepWorld(t, store)
 	w.env = append(w.env, "ALLOW=*", "DEBOUNCE=200ms", "LOG_LEVEL=info")
+	if change != nil {
+		change(w)
+	}
 	w.answer = lastQuestions
 	var served calls
 	w.model.Tokens = served.serve
@@ -245,6 +248,9 @@ func (w *mongoWorld) strike(ctx context.Context, c *control, random *rand.Rand) 
 	a.remove()
 	w.bot.cmd.Process.Kill()
 	<-w.bot.exited
+	if w.disk != "" {
+		w.do(w.cut())
+	}
 	w.do(w.startAgain(ctx))
 	// Every other kill may come while it starts.
 	if random.IntN(2) == 0 {

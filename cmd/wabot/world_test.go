@@ -41,6 +41,7 @@ type world struct {
 	binary string
 	env    []string // of wabot, beside what leads it into this world
 	dir    string
+	disk   string // that forgets, if any; see powerless
 
 	typed time.Time // when somebody last began to type in a script
 
