@@ -232,40 +232,52 @@ func TestSlope(t *testing.T) {
 func (w *mongoWorld) count(ctx context.Context, people map[string]int) (sent, lost, doubled, sorry int) {
 	for name, n := range people {
 		p := w.phone(name)
-		// An answer may be to several: what was said while the bot could not hear.
-		times := func() (times map[string]int, sorry int) {
-			times = map[string]int{}
+		// How often each was answered. An answer may be to several, what was said while the bot could not hear, and so may
+		// an apology: what is not answered when it comes counts as 0 times.
+		times := func() map[string]int {
+			var said []string
+			times := map[string]int{}
 			for _, m := range p.Messages(w.owner.LID()) {
+				var things []string
+				for i, part := range strings.Split(m.Text, "thing ") {
+					if number, _, ok := strings.Cut(part, "."); ok && i > 0 {
+						things = append(things, number)
+					}
+				}
 				if m.FromMe {
+					said = append(said, things...)
 					continue
 				}
 				if strings.HasPrefix(m.Text, "Sorry") {
-					sorry++
-				}
-				for i, part := range strings.Split(m.Text, "thing ") {
-					if number, _, ok := strings.Cut(part, "."); ok && i > 0 {
-						times[number]++
+					things = nil
+					for _, number := range said {
+						times[number] += 0
 					}
 				}
+				for _, number := range things {
+					times[number]++
+				}
 			}
-			return times, sorry
+			return times
 		}
-		answered, apologies := times()
+		answered := times()
 		for since := time.Now(); len(answered) < n && time.Since(since) < patience && ctx.Err() == nil; {
 			select {
 			case <-ctx.Done():
 			case <-time.After(200 * time.Millisecond):
 			}
 			before := len(answered)
-			if answered, apologies = times(); len(answered) > before {
+			if answered = times(); len(answered) > before {
 				since = time.Now()
 			}
 		}
-		sent, sorry = sent+n, sorry+apologies
+		sent += n
 		for i := 1; i <= n; i++ {
-			switch times := answered[strconv.Itoa(i)]; {
-			case times == 0:
+			switch times, told := answered[strconv.Itoa(i)]; {
+			case !told:
 				lost++
+			case times == 0:
+				sorry++
 			case times > 1:
 				doubled++
 			}
