@@ -166,6 +166,7 @@ func open(path string, j *journal, n int) (*sql.DB, error) {
 	if j == nil {
 		query.Set("_txlock", "deferred")
 		query.Add("_pragma", "query_only(1)")
+		query.Add("_pragma", "cache_size(-256)") // KiB; each write of the other connection empties it
 		want = append(want[:len(want):len(want)], setting{"query_only", "1"})
 	}
 	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
@@ -231,6 +232,10 @@ func (s *Store) check(ctx context.Context) error {
 	}
 	if found != "ok" {
 		return fmt.Errorf("check the database: %w", &damaged{s.path, errors.New(found)})
+	}
+	// It has read all there is, and little of that is needed now.
+	if _, err := s.db.ExecContext(ctx, "PRAGMA shrink_memory"); err != nil {
+		return fmt.Errorf("give memory back: %w", err)
 	}
 	return nil
 }
