@@ -118,6 +118,7 @@ type world struct {
 
 func newWorld(dir string) (*world, error) {
 	w := &world{dir: dir, commands: func() int { return 0 }}
+	w.model.Whole = true // a model that answers at once
 	if err := w.whatsapp.Start(); err != nil {
 		return nil, err
 	}

@@ -110,14 +110,16 @@ func (o *reply) stream(req Request, pieces []string, after int, finish string, u
 	_, _ = fmt.Fprint(o.w, "data: [DONE]\n\n")
 }
 
-// event sends one event at once. A client that has gone is noticed by whoever waits on o.ctx.
+// event sends one event, at once unless the server answers whole. A client that has gone is noticed by whoever waits on o.ctx.
 func (o *reply) event(v any) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // only maps of plain values come here
 	}
 	_, _ = fmt.Fprintf(o.w, "data: %s\n\n", b)
-	_ = http.NewResponseController(o.w).Flush()
+	if !o.whole {
+		_ = http.NewResponseController(o.w).Flush()
+	}
 }
 
 // split cuts a text into the pieces it is streamed in: words with the space before them.

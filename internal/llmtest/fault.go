@@ -61,6 +61,7 @@ type reply struct {
 	w     http.ResponseWriter
 	ctx   context.Context // ends with the client or the server
 	fault Fault
+	whole bool
 }
 
 // broken fails the whole request where the fault says so.

@@ -30,6 +30,8 @@ type Server struct {
 	Answer func(Request) string
 	// Tokens is how many tokens the prompt of a chat request is said to have; nil counts its words.
 	Tokens func(Request) int
+	// Whole has a streamed answer sent in one piece; otherwise each event is sent by itself.
+	Whole bool
 	// Transcript gives the text heard in the audio of a request; nil means Hear.
 	Transcript func(Request) string
 	// Key is what requests must bear in their Authorization header; empty accepts any and none.
@@ -223,7 +225,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, read func(*http.R
 	defer context.AfterFunc(s.quit, cancel)()
 
 	req, err := read(r)
-	out := &reply{w: w, ctx: ctx, fault: s.take(req.Model)}
+	out := &reply{w: w, ctx: ctx, fault: s.take(req.Model), whole: s.Whole}
 	if err != nil {
 		out.fail(http.StatusBadRequest, "invalid_request_error", "", err.Error())
 		return
