@@ -82,6 +82,9 @@ func TestPowerCutCampaign(t *testing.T) {
 	}
 	cuts := *campaign
 	if cuts == 0 {
+		if !long {
+			t.Skip("it builds a wabot of its own; -campaign or WABOT_LONG runs it")
+		}
 		cuts = brief
 	}
 	var sum tally
