@@ -22,6 +22,7 @@ func (c *Client) Now() time.Time {
 // learnTime takes WhatsApp's clock from the login that was just made.
 func (l *link) learnTime() {
 	now := time.Now()
+	//lint:ignore SA1019 whatsmeow tells of it in no other way
 	theirs, ok := unifiedTime(l.wm.DangerousInternals().GetUnifiedSessionID(), now)
 	if !ok {
 		l.Log.Debug("WhatsApp did not say what time it is")

@@ -25,6 +25,7 @@ func TestUnifiedTime(t *testing.T) {
 	// A client that was told nothing reckons with this machine's clock; that is what whatsmeow's form is known from.
 	wm := whatsmeow.NewClient(&store.Device{}, nil)
 	now := time.Now()
+	//lint:ignore SA1019 it is what is tested
 	got, ok := unifiedTime(wm.DangerousInternals().GetUnifiedSessionID(), now)
 	if off := got.Sub(now.Round(0)).Abs(); !ok || off > time.Second {
 		t.Errorf("whatsmeow's ID is read as %v (%v) at %v", got, ok, now)
