@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,9 +14,9 @@ import (
 )
 
 // machine is a clock that can be set.
-type machine struct{ off time.Duration }
+type machine struct{ off atomic.Int64 } // nanoseconds
 
-func (m *machine) now() time.Time { return time.Now().Add(m.off) }
+func (m *machine) now() time.Time { return time.Now().Add(time.Duration(m.off.Load())) }
 
 // TestClockSteps has the machine's clock set while one turn is being answered, one is put off and one is held: each is answered when it
 // would have been, once, and the order stays.
@@ -25,24 +27,32 @@ func TestClockSteps(t *testing.T) {
 			opts := inbox.Options{Debounce: time.Second, Now: clock.now, MinBackoff: 20 * time.Second, MaxBackoff: 20 * time.Second}
 			bubble(t, opts, func(t *testing.T, w *world) {
 				begin := time.Now()
+				var mu sync.Mutex
 				var order []string
-				var slowly, late time.Duration
+				var slowly, late atomic.Int64
+				answered := func() []string {
+					mu.Lock()
+					defer mu.Unlock()
+					return slices.Clone(order)
+				}
 				w.run(func(ctx context.Context, turn chat.Turn) error {
+					mu.Lock()
 					for _, m := range turn.Messages {
 						order = append(order, m.ID)
 					}
+					mu.Unlock()
 					switch id := turn.Messages[0].ID; {
-					case id == "slow" && slowly == 0:
+					case id == "slow" && slowly.Load() == 0:
 						select {
 						case <-time.After(time.Minute):
 						case <-ctx.Done():
 							return ctx.Err()
 						}
-						slowly = time.Since(begin)
+						slowly.Store(int64(time.Since(begin)))
 					case id == "late" && turn.Attempt == 1:
 						return errors.New("not yet")
 					case id == "late":
-						late = time.Since(begin)
+						late.Store(int64(time.Since(begin)))
 					}
 					return nil
 				})
@@ -51,22 +61,22 @@ func TestClockSteps(t *testing.T) {
 				w.put(bob, "late")
 				w.pass(3 * time.Second)
 				w.put("group@g.us", "1")
-				clock.off = step
+				clock.off.Store(int64(step))
 				w.put("group@g.us", "2")
 				w.pass(2 * time.Second)
-				if want := []string{"slow", "late", "1", "2"}; !slices.Equal(order, want) {
-					t.Errorf("answered %q, want %q", order, want)
+				if want := []string{"slow", "late", "1", "2"}; !slices.Equal(answered(), want) {
+					t.Errorf("answered %q, want %q", answered(), want)
 				}
 				w.pass(30 * time.Second)
-				if late == 0 {
+				if late.Load() == 0 {
 					t.Error("what was put off waits still")
 				}
 				w.pass(time.Minute)
-				if want := []string{"slow", "late", "1", "2", "late"}; !slices.Equal(order, want) {
-					t.Errorf("answered %q, want %q", order, want)
+				if want := []string{"slow", "late", "1", "2", "late"}; !slices.Equal(answered(), want) {
+					t.Errorf("answered %q, want %q", answered(), want)
 				}
-				if slowly != time.Minute+time.Second {
-					t.Errorf("the turn that was being answered took until %v", slowly)
+				if took := time.Duration(slowly.Load()); took != time.Minute+time.Second {
+					t.Errorf("the turn that was being answered took until %v", took)
 				}
 				// What comes after goes to the end of the history.
 				w.put("group@g.us", "3")
