@@ -85,7 +85,7 @@ func TestKillCampaign(t *testing.T) {
 	}
 }
 
-// fight is one battle of a campaign.
+// fight is one battle of a campaign, in a world that change, if there is one, has made another.
 func fight(t *testing.T, store string, seed uint64, n, kills int, change func(*mongoWorld)) (s tally) {
 	t.Helper()
 	w, c := newSweepWorld(t, store)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,17 +11,9 @@ import (
 	"time"
 )
 
-// steppable builds this test's wabot with a time package whose wall clock a file says the error of, while monotonic time
+// steppable builds a wabot with a time package whose wall clock a file says the error of, while monotonic time
 // goes on. All that it imports is compiled anew, which takes minutes the first time.
 var steppable = sync.OnceValues(func() (string, error) {
-	plain, err := exec.LookPath("wabot")
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(filepath.Dir(plain), "steppable") // goes with it
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return "", err
@@ -41,26 +32,10 @@ var steppable = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	replace := map[string]string{}
-	for name, text := range map[string]string{"time.go": before + reading + "\tsec += stepped.Load()\n" + after, "step.go": string(more)} {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			return "", err
-		}
-		replace[filepath.Join(std, name)] = path
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
-	path, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "wabot")
-	if err := os.WriteFile(path, overlay, 0o600); err != nil {
-		return "", err
-	}
-	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", path, "-o", binary, ".").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return binary, nil
+	return overlaid("steppable", map[string]string{
+		filepath.Join(std, "time.go"): before + reading + "\tsec += stepped.Load()\n" + after,
+		filepath.Join(std, "step.go"): string(more),
+	})
 })
 
 // clocks are the troubles of a clock that is set, and set right again.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,40 +12,21 @@ import (
 	"wabot/internal/sqlitestore"
 )
 
-// forgetful builds this test's wabot with a disk that keeps only what it was waited for.
+// forgetful builds a wabot with a disk that keeps only what it was waited for.
 var forgetful = sync.OnceValues(func() (string, error) {
-	plain, err := exec.LookPath("wabot")
+	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "wabot/internal/sqlitestore").Output()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(filepath.Dir(plain), "forgetful") // goes with it
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	where, err := exec.Command("go", "list", "-f", "{{.Dir}}", "wabot/internal/sqlitestore").Output()
-	if err != nil {
-		return "", err
-	}
-	mine, err := filepath.Abs(filepath.Join("testdata", "disk", "flush.go.txt"))
-	if err != nil {
-		return "", err
-	}
-	theirs := filepath.Join(strings.TrimSpace(string(where)), "flush_"+runtime.GOOS+".go")
-	if _, err := os.Stat(theirs); err != nil {
+	flush := filepath.Join(strings.TrimSpace(string(dir)), "flush_linux.go")
+	if _, err := os.Stat(flush); err != nil {
 		return "", err // nothing would be replaced
 	}
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{theirs: mine}})
+	text, err := os.ReadFile(filepath.Join("testdata", "disk", "flush.go.txt"))
 	if err != nil {
 		return "", err
 	}
-	path, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "wabot")
-	if err := os.WriteFile(path, overlay, 0o600); err != nil {
-		return "", err
-	}
-	if out, err := exec.Command("go", "test", "-c", "-vet=off", "-overlay", path, "-o", binary, ".").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return binary, nil
+	return overlaid("forgetful", map[string]string{flush: string(text)})
 })
 
 // powerless lets wabot run on a disk that forgets at each kill what it was not waited for.

@@ -124,6 +124,7 @@ func (s fileStore) Lead(context.Context, func(string)) error { return nil }
 
 func (s fileStore) Settle(context.Context) error { return nil }
 
+// Hold implements Store. Whoever has the file open has the right, for as long as the disk keeps what is written.
 func (s fileStore) Hold(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -142,9 +143,6 @@ func (s fileStore) vitals(ctx context.Context) (v vitals, err error) {
 	return v, err
 }
 
-// Sync implements Store: each write has waited for the database's disk, unless MONGO_URL wants it otherwise.
-func (s *mongoStore) Sync(context.Context) error { return nil }
-
 // mongoStore is the store in MongoDB. Of the processes that share it, the one with the lease
 // leads.
 type mongoStore struct {
@@ -159,6 +157,9 @@ type mongoStore struct {
 
 // leaseKey names the lease: a database has one device, even before it is paired.
 const leaseKey = "device"
+
+// Sync implements Store: each write has waited for the database's disk, unless MONGO_URL wants it otherwise.
+func (s *mongoStore) Sync(context.Context) error { return nil }
 
 func (s *mongoStore) Devices() whatsapp.Devices { return s.Store.Devices() }
 

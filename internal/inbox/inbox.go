@@ -143,7 +143,7 @@ type permanent struct{ err error }
 func (e *permanent) Error() string { return e.err.Error() }
 func (e *permanent) Unwrap() error { return e.err }
 
-// Put stores m, durably, to be answered. A message that is already stored is left as it is.
+// Put stores m, to be answered. A message that is already stored is left as it is.
 func (b *Inbox) Put(ctx context.Context, m chat.Message) error {
 	now := b.clock.now()
 	m.Hold = b.hold(m, now)

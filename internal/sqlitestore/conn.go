@@ -37,26 +37,32 @@ type known struct {
 	busy bool // its rows are being read
 }
 
-// mostKnown bounds the statements that are kept. Each has a constant text, so there are fewer.
+// mostKnown bounds the statements that are kept. There are fewer of constant text; one about several addresses has another for
+// each number of them.
 const mostKnown = 200
 
-// statement returns the statement with the text query to execute it once, and what to call afterwards.
-func (c *conn) statement(ctx context.Context, query string) (driver.Stmt, func(), error) {
+// statement returns the statement with the text query to execute it once, in a context that does not cut it off, and what to
+// call afterwards.
+func (c *conn) statement(ctx context.Context, query string) (context.Context, driver.Stmt, func(), error) {
+	ctx, err := steady(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	k, ok := c.known[query]
 	if ok && !k.busy {
 		k.busy = true
-		return k.Stmt, func() { k.busy = false }, nil
+		return ctx, k.Stmt, func() { k.busy = false }, nil
 	}
 	stmt, err := c.PrepareContext(ctx, query)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if ok || len(c.known) == mostKnown {
-		return stmt, func() { stmt.Close() }, nil
+		return ctx, stmt, func() { stmt.Close() }, nil
 	}
 	k = &known{stmt, true}
 	c.known[query] = k
-	return stmt, func() { k.busy = false }, nil
+	return ctx, stmt, func() { k.busy = false }, nil
 }
 
 // committed is called after a commit.
@@ -69,11 +75,7 @@ func (c *conn) committed(deferred bool) error {
 }
 
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	ctx, err := steady(ctx)
-	if err != nil {
-		return nil, err
-	}
-	stmt, done, err := c.statement(ctx, query)
+	ctx, stmt, done, err := c.statement(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -86,11 +88,7 @@ func (c *conn) ExecContext(ctx context.Context, query string, args []driver.Name
 }
 
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	ctx, err := steady(ctx)
-	if err != nil {
-		return nil, err
-	}
-	stmt, done, err := c.statement(ctx, query)
+	ctx, stmt, done, err := c.statement(ctx, query)
 	if err != nil {
 		return nil, err
 	}

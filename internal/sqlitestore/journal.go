@@ -42,7 +42,7 @@ func (j *journal) sync() error {
 	}
 	covered := j.written.Load()
 	if err := j.flush(j.path); err != nil {
-		j.failed = fmt.Errorf("the disk did not keep what was written to it; it may be failing: %w", err)
+		j.failed = fmt.Errorf("the disk did not keep what was written to it; look after the disk, then start wabot again: %w", err)
 		close(j.broken)
 		return j.failed
 	}

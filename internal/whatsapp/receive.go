@@ -65,9 +65,6 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		*events.QRScannedWithoutMultidevice, *events.Connected, *events.Disconnected,
 		*events.KeepAliveTimeout, *events.KeepAliveRestored, *events.StreamError, *events.ClientOutdated,
 		*events.StreamReplaced, *events.TemporaryBan, *events.LoggedOut, *events.ConnectFailure:
-		if _, ok := evt.(*events.Connected); ok {
-			l.learnTime()
-		}
 		select {
 		case l.events <- evt:
 		case <-l.done:

@@ -370,6 +370,7 @@ func (l *link) follow(ctx context.Context, evt any) error {
 			s.Next = "update WhatsApp on the phone and scan again"
 		})
 	case *events.Connected:
+		l.learnTime()
 		l.connected(ctx)
 	case *events.Disconnected:
 		l.count(Dropped)
