@@ -35,6 +35,8 @@ import (
 	waLog "go.mau.fi/whatsmeow/util/log"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"wabot/internal/device"
 )
 
 // File is the name of the database in its directory. SQLite keeps File-wal and File-shm beside it
@@ -234,7 +236,7 @@ func (s *Store) check(ctx context.Context) error {
 		return fmt.Errorf("check the database: %w", &damaged{s.path, errors.New(found)})
 	}
 	// It has read all there is, and little of that is needed now.
-	if _, err := s.db.ExecContext(ctx, "PRAGMA shrink_memory"); err != nil {
+	if _, err := s.db.ExecContext(device.Defer(ctx), "PRAGMA shrink_memory"); err != nil { // there is nothing to wait for
 		return fmt.Errorf("give memory back: %w", err)
 	}
 	return nil
