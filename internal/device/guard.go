@@ -162,6 +162,7 @@ type send struct {
 	mu    sync.Mutex
 	epoch uint64
 	read  map[string]uint64
+	wrote map[string]bool
 	// failed is the first store error that whatsmeow only logs: the device it concerns
 	// would be left out of the message.
 	failed error
@@ -170,7 +171,7 @@ type send struct {
 // Send returns a context for one call of SendMessage: with it the guard tells what the
 // send has read from what others have.
 func Send(ctx context.Context) context.Context {
-	return context.WithValue(ctx, keySend, &send{read: map[string]uint64{}})
+	return context.WithValue(ctx, keySend, &send{read: map[string]uint64{}, wrote: map[string]bool{}})
 }
 
 // SendErr returns the first failure of the store during the send with this context, if any. whatsmeow skips
@@ -183,6 +184,23 @@ func SendErr(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.failed
+}
+
+// LeftOut returns the addresses of the devices for which the send with this context has read a session and written none: they have
+// got no copy. whatsmeow says nothing of it where the server did not give their pre-keys.
+func LeftOut(ctx context.Context) (addresses []string) {
+	s := sendFrom(ctx)
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for address := range s.read {
+		if !s.wrote[address] {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
 }
 
 func sendFrom(ctx context.Context) *send {
@@ -436,6 +454,11 @@ func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func(
 		for address := range sessions {
 			g.versions[address]++
 			g.note(ctx, address)
+			if s := sendFrom(ctx); s != nil {
+				s.mu.Lock()
+				s.wrote[address] = true
+				s.mu.Unlock()
+			}
 		}
 		return g.fail(ctx, write(ctx))
 	})

@@ -102,6 +102,8 @@ type Client struct {
 	reuploads map[string][]chan *events.MediaRetry
 	// undelivered are the messages of ours that no device has confirmed, by ID, since when.
 	undelivered map[string]time.Time
+	// keyless are the devices, by Signal address, whose pre-keys WhatsApp does not give.
+	keyless map[string]bool
 	// unkept is set where a key that a message brought could not be stored, until that message is refused.
 	unkept atomic.Bool
 }
@@ -121,6 +123,7 @@ func New(o Options) *Client {
 
 		reuploads:   map[string][]chan *events.MediaRetry{},
 		undelivered: map[string]time.Time{},
+		keyless:     map[string]bool{},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -371,6 +372,101 @@ func TestStoreFailureDuringASend(t *testing.T) {
 			})
 		})
 	}
+}
+
+// To WhatsApp's server a read receipt is an acknowledgement as any other: none goes out before the message is there to stay.
+func TestReadReceiptWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := whatsapptest.New(t)
+	owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+	var held atomic.Bool
+	disk := make(chan struct{})
+	newClientWith(t, s, owner, func(o *whatsapp.Options) {
+		sync := o.Sync
+		o.Sync = func(ctx context.Context) error {
+			if held.Load() {
+				<-disk
+			}
+			return sync(ctx)
+		}
+	}, func(c *whatsapp.Client, m chat.Message) error {
+		held.Store(true)
+		c.MarkRead(ctx, []chat.Message{m})
+		return nil
+	})
+	id, err := alice.Say(ctx, owner.LID(), "hi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := func(p *whatsapptest.Phone) bool { return len(p.ReceiptsOf(id)) > 1 } // the owner's phone has it too
+	early, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if alice.Wait(early, acknowledged) == nil {
+		t.Errorf("before the disk had the message: %v", alice.ReceiptsOf(id))
+	}
+	close(disk)
+	if err := alice.Wait(ctx, func(p *whatsapptest.Phone) bool { _, read := p.Receipts(id); return read }); err != nil {
+		t.Error(err)
+	}
+}
+
+// Where WhatsApp's server does not give the pre-keys that a new device of the receiver needs, whatsmeow leaves that device out and says
+// nothing: they are asked for again, but not for ever.
+func TestPreKeysThatAreNotGiven(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := whatsapptest.New(t)
+	owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+	laptop := alice.AddCompanion()
+	got := make(chan string, 10)
+	var leftOut atomic.Int32
+	c := newClientWith(t, s, owner, func(o *whatsapp.Options) {
+		o.Count = func(e whatsapp.Event) {
+			if e == whatsapp.LeftOut {
+				leftOut.Add(1)
+			}
+		}
+	}, func(_ *whatsapp.Client, m chat.Message) error {
+		got <- m.Text
+		return nil
+	})
+	if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+		t.Fatal(err)
+	}
+	<-got
+	answer := func(text string, leaves int32, devices ...*whatsapptest.Phone) {
+		t.Helper()
+		leftOut.Store(0)
+		if err := c.Send(ctx, alice.LID().String(), chat.Part{ID: c.NewID(), Text: text}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, device := range devices {
+			heard, cancel := context.WithTimeout(ctx, 10*time.Second)
+			if _, err := device.Hear(heard, owner.LID(), text); err != nil {
+				t.Error(err)
+			}
+			cancel()
+		}
+		if n := leftOut.Load(); n != leaves {
+			t.Errorf("%s: %d sends left out a device, want %d", text, n, leaves)
+		}
+	}
+	s.FailQueries(types.EmptyJID, "encrypt", 500, 4)
+	answer("never given", 3, alice)
+	answer("not waited for", 0, alice)
+	answer("given", 0, alice, laptop)
+
+	tablet := alice.AddCompanion()
+	for _, device := range s.Linked(owner.JID()) {
+		if err := s.WaitSettled(ctx, device); err != nil { // it is told of the tablet
+			t.Fatal(err)
+		}
+	}
+	s.FailQueries(types.EmptyJID, "encrypt", 500, 1)
+	answer("given at last", 1, alice, laptop, tablet)
 }
 
 // A store that fails while a message is decrypted leaves the message with WhatsApp's server, and it comes

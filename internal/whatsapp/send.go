@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -19,6 +20,10 @@ import (
 const (
 	// conflicts is how often a send is repeated because a message came in from the same person meanwhile.
 	conflicts = 20
+	// supplements is how often a send is repeated for devices that it left out, as WhatsApp did not give their pre-keys; supplement is
+	// the pause before.
+	supplements = 2
+	supplement  = time.Second
 	// typing is how often "typing" is renewed; WhatsApp's apps drop it after about 25 s.
 	typing = 8 * time.Second
 	// flicker is how long an answer may take without the bot being shown as typing.
@@ -54,8 +59,9 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 }
 
 // deliver sends a message under the ID. Where a message of the same person crosses it, so that its keys are not those of the
-// session any more, it is built and sent again.
+// session any more, or a device is left out, it is built and sent again.
 func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID, id string, build func() *waE2E.Message) error {
+	supplemented := 0
 	for try := 1; ; try++ {
 		sendCtx := device.Send(ctx)
 		_, err := wm.SendMessage(sendCtx, to, build(), whatsmeow.SendRequestExtra{ID: id})
@@ -66,11 +72,42 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 			}
 			err = failed
 		}
+		if left := c.reachable(device.LeftOut(sendCtx)); err == nil && len(left) > 0 {
+			c.count(LeftOut)
+			if supplemented == supplements {
+				c.Log.Warn("WhatsApp does not give the keys of some of the receiver's devices; they do not show the message", "id", id, "devices", len(left))
+				c.giveUp(left)
+				return nil
+			}
+			supplemented++
+			if err := sleep(ctx, supplement); err != nil {
+				return err
+			}
+			continue
+		}
 		if !errors.Is(err, device.ErrConflict) || try == conflicts {
 			return err
 		}
 		c.count(Conflicted)
 		c.Log.Debug("a message came in during the send; sending again", "id", id, "try", try)
+	}
+}
+
+// reachable are those of some devices, given by their Signal addresses, that were not given up.
+func (c *Client) reachable(devices []string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(devices, func(address string) bool { return c.keyless[address] })
+}
+
+// giveUp notes that no more is to be done to reach some devices, until the next login.
+func (c *Client) giveUp(devices []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, address := range devices {
+		if len(c.keyless) < awaitedMost {
+			c.keyless[address] = true
+		}
 	}
 }
 
@@ -135,23 +172,37 @@ func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 	}
 }
 
-// MarkRead shows messages of one chat as read. It is a courtesy: an error is only logged.
+// MarkRead shows messages of one chat as read, and returns before: WhatsApp's server takes a message for acknowledged with any
+// receipt, so it must be on the disk that they were received, and the answer need not wait for that. It is a courtesy: an error is only
+// logged.
 func (c *Client) MarkRead(ctx context.Context, messages []chat.Message) {
 	wm, _ := c.client()
-	for _, m := range messages {
-		if wm == nil || m.FromMe {
-			continue
+	if wm == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storing)
+	go func() {
+		defer cancel()
+		if err := c.Sync(ctx); err != nil {
+			c.Log.Debug("mark as read", "err", err)
+			return
 		}
-		to, err := types.ParseJID(m.Chat)
-		if err != nil {
-			continue
+		for _, m := range messages {
+			c.markRead(ctx, wm, m)
 		}
-		sender, err := types.ParseJID(m.Sender)
-		if err != nil {
-			continue
-		}
-		if err := wm.MarkRead(ctx, []types.MessageID{m.ID}, time.Now(), to, sender); err != nil {
-			c.Log.Debug("mark as read", "id", m.ID, "err", mask.Text(err.Error()))
-		}
+	}()
+}
+
+func (c *Client) markRead(ctx context.Context, wm *whatsmeow.Client, m chat.Message) {
+	to, err := types.ParseJID(m.Chat)
+	if err != nil || m.FromMe {
+		return
+	}
+	sender, err := types.ParseJID(m.Sender)
+	if err != nil {
+		return
+	}
+	if err := wm.MarkRead(ctx, []types.MessageID{m.ID}, time.Now(), to, sender); err != nil {
+		c.Log.Debug("mark as read", "id", m.ID, "err", mask.Text(err.Error()))
 	}
 }

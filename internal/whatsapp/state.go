@@ -59,7 +59,7 @@ const (
 	Vanished      Event = "vanished"      // a message that did not decrypt and never came again
 	Resent        Event = "resent"        // a message of ours, to a device that could not decrypt it
 	Conflicted    Event = "conflicted"    // a send crossed a message of the same person and was repeated
-	LeftOut       Event = "left_out"      // a send in which the store's failure would have left out a device; it is repeated
+	LeftOut       Event = "left_out"      // a send that left out a device, as the store failed or WhatsApp did not give its pre-keys; it is repeated
 )
 
 // End is a terminal state of the link: it does not come back without somebody's doing.
