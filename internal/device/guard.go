@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"go.mau.fi/libsignal/logger"
+	"go.mau.fi/libsignal/state/record"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/store/sqlstore"
 	"go.mau.fi/whatsmeow/types"
@@ -98,7 +99,7 @@ func (c *container) wrap(d *store.Device) {
 	if c.watch.Call != nil {
 		inner = measured{inner, c.watch.Call}
 	}
-	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}, identities: map[string][32]byte{}}
+	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]looseRead{}, migrated: map[string]string{}, unkept: map[string]int{}, identities: map[string][32]byte{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -119,9 +120,9 @@ type guard struct {
 	mu sync.Mutex
 	// versions counts the writes to each address since the process started.
 	versions map[string]uint64
-	// loose are the versions last read outside a send and a decryption: by a retry
-	// receipt or a message to the account's own phone, one at a time each.
-	loose map[string]uint64
+	// loose are what was last read outside a send and a decryption: by a retry receipt or a message to the account's own phone, one
+	// at a time each. Where they cross, spent tells.
+	loose map[string]looseRead
 	// epoch counts the changes that touch addresses not known one by one.
 	epoch uint64
 	// migrated are the phone users whose sessions have moved to a LID user: whatsmeow asks
@@ -138,6 +139,9 @@ type guard struct {
 	// the decryption is then not begun.
 	broken error
 }
+
+// looseRead is of which version a session was when it was read, in which epoch.
+type looseRead struct{ version, epoch uint64 }
 
 // unkeptMost is how many messages wait for a sender key.
 const unkeptMost = 20
@@ -421,7 +425,7 @@ func (g *guard) note(ctx context.Context, address string) {
 		s.read[address] = g.versions[address]
 		s.mu.Unlock()
 	default:
-		g.loose[address] = g.versions[address]
+		g.loose[address] = looseRead{g.versions[address], g.epoch}
 	}
 }
 
@@ -445,8 +449,12 @@ func (g *guard) put(ctx context.Context, sessions map[string][]byte, write func(
 	return g.onDisk(ctx, func(ctx context.Context) error {
 		defer g.lock(ctx)()
 		if !decrypting(ctx) {
-			for address := range sessions {
-				if g.stale(ctx, address) {
+			for address, session := range sessions {
+				overtaken, err := g.overtaken(ctx, address, session)
+				if err != nil {
+					return g.fail(ctx, err)
+				}
+				if overtaken || g.stale(ctx, address) {
 					return g.conflict(ctx)
 				}
 			}
@@ -490,7 +498,30 @@ func (g *guard) stale(ctx context.Context, address string) bool {
 		return ok && (read != g.versions[address] || s.epoch != g.epoch)
 	}
 	read, ok := g.loose[address]
-	return ok && read != g.versions[address]
+	return ok && read != looseRead{g.versions[address], g.epoch}
+}
+
+// overtaken reports whether another has used the counters that a session uses which is to be written outside a send and a decryption.
+func (g *guard) overtaken(ctx context.Context, address string, session []byte) (bool, error) {
+	if decrypting(ctx) || sendFrom(ctx) != nil {
+		return false, nil
+	}
+	stored, err := g.AllSessionSpecificStores.GetSession(ctx, address)
+	return err == nil && spent(stored, session), err
+}
+
+// spent reports whether session sends on the chain on which the stored one does, and is not ahead of it.
+func spent(stored, session []byte) bool {
+	var states [2]*record.State
+	for i, raw := range [][]byte{stored, session} {
+		r, err := record.NewSessionFromBytes(raw, store.SignalProtobufSerializer.Session, store.SignalProtobufSerializer.State)
+		if err != nil || !r.SessionState().HasSenderChain() {
+			return false // there is nothing to be used twice
+		}
+		states[i] = r.SessionState()
+	}
+	return states[0].SenderRatchetKey().PublicKey() == states[1].SenderRatchetKey().PublicKey() &&
+		states[1].SenderChainKey().Index() <= states[0].SenderChainKey().Index()
 }
 
 func (g *guard) DeleteSession(ctx context.Context, address string) error {

@@ -9,6 +9,12 @@ import (
 	"slices"
 	"testing"
 
+	"go.mau.fi/libsignal/ecc"
+	"go.mau.fi/libsignal/kdf"
+	"go.mau.fi/libsignal/keys/chain"
+	"go.mau.fi/libsignal/keys/identity"
+	"go.mau.fi/libsignal/keys/root"
+	"go.mau.fi/libsignal/state/record"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/store/sqlstore"
 	"go.mau.fi/whatsmeow/types"
@@ -235,6 +241,56 @@ func TestRetryReceiptDoesNotUndoADecryption(t *testing.T) {
 	d.Sessions.GetSession(t.Context(), alice)
 	if err := d.Sessions.PutSession(t.Context(), alice, []byte("fresh")); err != nil {
 		t.Errorf("a fresh write: %v", err)
+	}
+}
+
+// A retry receipt of the account's own phone and a message to it may read the same session: only one of them uses its next counter.
+func TestReadsThatCrossDoNotShareACounter(t *testing.T) {
+	d, below := newDevice(t)
+	pair, err := ecc.GenerateKeyPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(counter uint32) []byte {
+		s := record.NewSession(store.SignalProtobufSerializer.Session, store.SignalProtobufSerializer.State)
+		s.SessionState().SetVersion(3)
+		s.SessionState().SetLocalIdentityKey(identity.NewKey(pair.PublicKey()))
+		s.SessionState().SetRemoteIdentityKey(identity.NewKey(pair.PublicKey()))
+		s.SessionState().SetSenderBaseKey(pair.PublicKey().Serialize())
+		s.SessionState().SetRootKey(root.NewKey(kdf.DeriveSecrets, make([]byte, 32)))
+		s.SessionState().SetSenderChain(pair, chain.NewKey(kdf.DeriveSecrets, make([]byte, 32), counter))
+		return s.Serialize()
+	}
+	below.kept[alice] = string(at(7))
+	for range 2 {
+		if _, err := d.Sessions.GetSession(t.Context(), alice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Sessions.PutSession(t.Context(), alice, at(8)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sessions.PutSession(t.Context(), alice, at(8)); !errors.Is(err, ErrConflict) {
+		t.Errorf("the second to use the counter: %v", err)
+	}
+	if err := d.Sessions.PutSession(t.Context(), alice, at(9)); err != nil {
+		t.Errorf("the one after it: %v", err)
+	}
+}
+
+// A retry receipt must not go on with the session under a number that was moved to its LID meanwhile.
+func TestRetryReceiptCrossedByAMigration(t *testing.T) {
+	d, below := newDevice(t)
+	const pn = "4912345:0"
+	below.kept[pn] = "n"
+	if _, err := d.Sessions.GetSession(t.Context(), pn); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sessions.MigratePNToLID(t.Context(), types.NewJID("4912345", types.DefaultUserServer), types.NewJID("777", types.HiddenUserServer)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sessions.PutSession(t.Context(), pn, []byte("n+1")); !errors.Is(err, ErrConflict) {
+		t.Errorf("the write under the number: %v", err)
 	}
 }
 
