@@ -190,21 +190,23 @@ func SendErr(ctx context.Context) error {
 	return s.failed
 }
 
-// LeftOut returns the addresses of the devices for which the send with this context has read a session and written none: they have
-// got no copy. whatsmeow says nothing of it where the server did not give their pre-keys.
-func LeftOut(ctx context.Context) (addresses []string) {
+// Reached returns the Signal addresses of the devices that the send with this context has encrypted for, and of those that it left out: of
+// these it has read a session and written none. whatsmeow says nothing of it where the server did not give their pre-keys.
+func Reached(ctx context.Context) (got, leftOut []string) {
 	s := sendFrom(ctx)
 	if s == nil {
-		return nil
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for address := range s.read {
-		if !s.wrote[address] {
-			addresses = append(addresses, address)
+		if s.wrote[address] {
+			got = append(got, address)
+		} else {
+			leftOut = append(leftOut, address)
 		}
 	}
-	return addresses
+	return got, leftOut
 }
 
 func sendFrom(ctx context.Context) *send {

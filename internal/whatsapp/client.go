@@ -102,8 +102,11 @@ type Client struct {
 	reuploads map[string][]chan *events.MediaRetry
 	// undelivered are the messages of ours that no device has confirmed, by ID, since when.
 	undelivered map[string]time.Time
-	// keyless are the devices, by Signal address, whose pre-keys WhatsApp does not give.
-	keyless map[string]bool
+	// unreachable are the devices, by Signal address, whose pre-keys WhatsApp does not give, and the chats for which it always says
+	// that it knows other devices.
+	unreachable map[string]bool
+	// uneven counts the sends after which WhatsApp's server knew other devices of the receiver or of the account than whatsmeow.
+	uneven atomic.Uint64
 	// unkept is set where a key that a message brought could not be stored, until that message is refused.
 	unkept atomic.Bool
 }
@@ -123,7 +126,7 @@ func New(o Options) *Client {
 
 		reuploads:   map[string][]chan *events.MediaRetry{},
 		undelivered: map[string]time.Time{},
-		keyless:     map[string]bool{},
+		unreachable: map[string]bool{},
 	}
 }
 
@@ -210,7 +213,7 @@ func (c *Client) use(ctx context.Context, d *store.Device) *whatsmeow.Client {
 		tell(c.refused)
 	}
 	device.Guard(d, c.Sync, watch)
-	wm := whatsmeow.NewClient(d, logger{c.Log, func() { tell(c.replaced) }})
+	wm := whatsmeow.NewClient(d, logger{c.Log, func() { tell(c.replaced) }, func() { c.uneven.Add(1) }})
 	if c.HTTP != nil {
 		wm.SetWebsocketHTTPClient(c.HTTP)
 		wm.SetPreLoginHTTPClient(c.HTTP)

@@ -21,6 +21,9 @@ type logger struct {
 	log *slog.Logger
 	// replaced is called when the server says that another connection has replaced ours.
 	replaced func()
+	// uneven is called after a send when the server knows other devices of the receiver: whatsmeow reads their list again for the next
+	// message, and says so in the log alone.
+	uneven func()
 }
 
 func (l logger) Errorf(format string, args ...any) {
@@ -30,7 +33,12 @@ func (l logger) Errorf(format string, args ...any) {
 	}
 	l.log.Log(context.Background(), level, line(format, args))
 }
-func (l logger) Warnf(format string, args ...any) { l.log.Info(line(format, args)) }
+func (l logger) Warnf(format string, args ...any) {
+	if strings.HasPrefix(format, "Server returned different participant list hash") {
+		l.uneven()
+	}
+	l.log.Info(line(format, args))
+}
 func (l logger) Infof(format string, args ...any) { l.log.Debug(line(format, args)) }
 func (l logger) Debugf(format string, args ...any) {
 	if !private(format) {
@@ -65,7 +73,7 @@ func (l logger) Sub(module string) waLog.Logger {
 	case "Send":
 		return waLog.Noop
 	}
-	return logger{l.log.With("part", module), l.replaced}
+	return logger{l.log.With("part", module), l.replaced, l.uneven}
 }
 
 // tap looks at each stanza as whatsmeow logs it on receipt. whatsmeow drops stanzas that are still

@@ -412,9 +412,9 @@ func TestReadReceiptWaitsForTheDisk(t *testing.T) {
 	}
 }
 
-// Where WhatsApp's server does not give the pre-keys that a new device of the receiver needs, whatsmeow leaves that device out and says
-// nothing: they are asked for again, but not for ever.
-func TestPreKeysThatAreNotGiven(t *testing.T) {
+// Where WhatsApp's server does not give the pre-keys that a new device of the receiver needs, or has not told of that device, whatsmeow
+// leaves it out and says nothing: they are asked for again, but not for ever.
+func TestDevicesLeftOut(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -459,6 +459,19 @@ func TestPreKeysThatAreNotGiven(t *testing.T) {
 	answer("not waited for", 0, alice)
 	answer("given", 0, alice, laptop)
 
+	bob := s.NewPhone("bob")
+	s.FailQueries(types.EmptyJID, "encrypt", 500, 3)
+	part := chat.Part{ID: c.NewID(), Text: "to nobody"}
+	if err := c.Send(ctx, bob.LID().String(), part, nil); err == nil {
+		t.Error("a message that none of the receiver's devices got is said to be sent")
+	}
+	if err := c.Send(ctx, bob.LID().String(), part, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := bob.Hear(ctx, owner.LID(), "to nobody"); err != nil {
+		t.Error(err)
+	}
+
 	tablet := alice.AddCompanion()
 	for _, device := range s.Linked(owner.JID()) {
 		if err := s.WaitSettled(ctx, device); err != nil { // it is told of the tablet
@@ -467,6 +480,10 @@ func TestPreKeysThatAreNotGiven(t *testing.T) {
 	}
 	s.FailQueries(types.EmptyJID, "encrypt", 500, 1)
 	answer("given at last", 1, alice, laptop, tablet)
+
+	s.SetDevicesUntold(true)
+	desktop := alice.AddCompanion()
+	answer("to whom WhatsApp knows", 1, alice, laptop, tablet, desktop)
 }
 
 // A store that fails while a message is decrypted leaves the message with WhatsApp's server, and it comes

@@ -460,7 +460,7 @@ func (l *link) connected(ctx context.Context) {
 	l.clearEnd(ctx)
 	l.mu.Lock()
 	busy := l.busy > 0
-	clear(l.keyless)
+	clear(l.unreachable)
 	l.mu.Unlock()
 	l.present(ctx, busy)
 	l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -20,10 +21,11 @@ import (
 const (
 	// conflicts is how often a send is repeated because a message came in from the same person meanwhile.
 	conflicts = 20
-	// supplements is how often a send is repeated for devices that it left out, as WhatsApp did not give their pre-keys; supplement is
-	// the pause before.
-	supplements = 2
-	supplement  = time.Second
+	// supplements is how often a send is repeated for devices that it left out, supplement the pause before, and supplementing how
+	// long a send may have taken to be repeated: others wait for it.
+	supplements   = 2
+	supplement    = time.Second
+	supplementing = 10 * time.Second
 	// typing is how often "typing" is renewed; WhatsApp's apps drop it after about 25 s.
 	typing = 8 * time.Second
 	// flicker is how long an answer may take without the bot being shown as typing.
@@ -61,9 +63,9 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 // deliver sends a message under the ID. Where a message of the same person crosses it, so that its keys are not those of the
 // session any more, or a device is left out, it is built and sent again.
 func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID, id string, build func() *waE2E.Message) error {
-	supplemented := 0
+	supplemented, begun := 0, time.Now()
 	for try := 1; ; try++ {
-		sendCtx := device.Send(ctx)
+		sendCtx, uneven := device.Send(ctx), c.uneven.Load()
 		_, err := wm.SendMessage(sendCtx, to, build(), whatsmeow.SendRequestExtra{ID: id})
 		// What fails in the store may have cost a device its copy, and the message what WhatsApp lets it pass by.
 		if failed := device.SendErr(sendCtx); failed != nil {
@@ -72,18 +74,25 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 			}
 			err = failed
 		}
-		if left := c.reachable(device.LeftOut(sendCtx)); err == nil && len(left) > 0 {
+		got, left := device.Reached(sendCtx)
+		if c.uneven.Load() != uneven { // by this send or by one beside it
+			left = append(left, to.String())
+		}
+		if left = c.reachable(left); err == nil && len(left) > 0 {
 			c.count(LeftOut)
-			if supplemented == supplements {
-				c.Log.Warn("WhatsApp does not give the keys of some of the receiver's devices; they do not show the message", "id", id, "devices", len(left))
-				c.giveUp(left)
-				return nil
+			if supplemented < supplements && time.Since(begun) < supplementing {
+				supplemented++
+				if err := sleep(ctx, supplement); err != nil {
+					return err
+				}
+				continue
 			}
-			supplemented++
-			if err := sleep(ctx, supplement); err != nil {
-				return err
+			if c.nobody(to, got) {
+				return errNobody
 			}
-			continue
+			c.Log.Warn("some devices of the receiver do not show the message: WhatsApp does not give their keys, or knows other devices", "id", id, "devices", len(left))
+			c.giveUp(left)
+			return nil
 		}
 		if !errors.Is(err, device.ErrConflict) || try == conflicts {
 			return err
@@ -93,20 +102,40 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 	}
 }
 
-// reachable are those of some devices, given by their Signal addresses, that were not given up.
-func (c *Client) reachable(devices []string) []string {
+// errNobody says that all devices of the receiver were left out.
+var errNobody = errors.New("WhatsApp does not give the keys of the receiver's devices")
+
+// nobody reports whether none of the devices that got a message in a direct chat is the receiver's. In a group those who were left out
+// ask for it.
+func (c *Client) nobody(to types.JID, got []string) bool {
+	_, me := c.client()
+	if to.Server == types.GroupServer {
+		return false
+	}
+	if me.is(to.ToNonAD()) {
+		return len(got) == 0
+	}
+	return !slices.ContainsFunc(got, func(address string) bool {
+		user, _, _ := strings.Cut(address, ":")
+		return user != me.lid.SignalAddressUser() && user != me.pn.SignalAddressUser()
+	})
+}
+
+// reachable are those of some devices, given by their Signal addresses, and chats, whose devices WhatsApp knows others of, that were
+// not given up.
+func (c *Client) reachable(left []string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.DeleteFunc(devices, func(address string) bool { return c.keyless[address] })
+	return slices.DeleteFunc(left, func(which string) bool { return c.unreachable[which] })
 }
 
 // giveUp notes that no more is to be done to reach some devices, until the next login.
-func (c *Client) giveUp(devices []string) {
+func (c *Client) giveUp(left []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, address := range devices {
-		if len(c.keyless) < awaitedMost {
-			c.keyless[address] = true
+	for _, which := range left {
+		if len(c.unreachable) < awaitedMost {
+			c.unreachable[which] = true
 		}
 	}
 }

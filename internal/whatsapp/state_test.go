@@ -135,7 +135,7 @@ func TestIndigestibleMessageIsSetAside(t *testing.T) {
 func TestLogHasNoNames(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	l := logger{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), nil}
+	l := logger{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})), nil, nil}
 	l.Debugf("Push name of %s changed from %s to %s, dispatching event", alicePN, "Alice", "Alicia")
 	l.Debugf("Business name of %s changed from %s to %s, dispatching event", alicePN, "Alice", "Alicia")
 	l.Debugf("Errored frame hex: %s", "616c696365")

@@ -233,6 +233,9 @@ func (s *Server) findAccount(jid types.JID) *account {
 // that makes them drop their cached list, the account's own devices by the new list. The
 // caller holds s.mu.
 func (s *Server) announceDevices(a *account) {
+	if s.faults.untold {
+		return
+	}
 	for _, jid := range []types.JID{a.lid, a.pn} {
 		attrs := waBinary.Attrs{"from": jid, "type": "devices"}
 		if jid == a.pn {

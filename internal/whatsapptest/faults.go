@@ -60,6 +60,7 @@ type faults struct {
 	failing   map[types.JID]Failure
 	queries   []*queryFault
 	latency   time.Duration
+	untold    bool
 }
 
 // queryFault is an error code, or silence, for the next so many iqs of one kind.
@@ -286,6 +287,14 @@ func (s *Server) failure(device types.JID) (Failure, bool) {
 		}
 	}
 	return Failure{}, false
+}
+
+// SetDevicesUntold leaves clients without word of the devices that accounts link and unlink from now on. They learn of them by asking, or
+// when a message misses one.
+func (s *Server) SetDevicesUntold(untold bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.untold = untold
 }
 
 // FailQueries answers the device's next n iqs of a namespace (usync, encrypt, w:m, ...) with
