@@ -188,6 +188,7 @@ func (l *link) run(ctx context.Context) error {
 			}
 		case <-l.stored:
 			l.regains = 0
+			l.heard(ctx)
 		case <-l.regain.C:
 			l.fetch(ctx)
 		case e := <-l.expected:
@@ -329,6 +330,16 @@ func (l *link) look(ctx context.Context) {
 	l.connect(ctx)
 }
 
+// heard ends the silence of a connection. A message that comes in may tell of that half a minute before the next ping does.
+func (l *link) heard(ctx context.Context) {
+	if !l.silent {
+		return
+	}
+	l.Log.Info("WhatsApp is heard again")
+	l.silent = false
+	l.look(ctx)
+}
+
 // follow acts on an event that changes the link.
 func (l *link) follow(ctx context.Context, evt any) error {
 	switch evt := evt.(type) {
@@ -397,9 +408,7 @@ func (l *link) follow(ctx context.Context, evt any) error {
 			l.wm.ResetConnection()
 		}
 	case *events.KeepAliveRestored:
-		l.Log.Info("WhatsApp answers pings again")
-		l.silent = false
-		l.look(ctx)
+		l.heard(ctx)
 	case *events.StreamError:
 		l.Log.Warn("WhatsApp closed the stream with an unknown code", "code", evt.Code)
 		l.down = time.Now()

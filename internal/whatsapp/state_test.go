@@ -106,6 +106,9 @@ func TestSilentConnection(t *testing.T) {
 	if s := l.State(); s.Phase != Connecting || s.Reason == "" || s.Next == "" {
 		t.Errorf("state %+v after a ping without an answer", s)
 	}
+	if l.heard(t.Context()); l.silent {
+		t.Error("silent still, though a message has come in")
+	}
 }
 
 // A message that a working store refuses each time is set aside at last; one that meets a store which
