@@ -15,20 +15,23 @@ import (
 // all that was committed until then, and is shared by all who wait meanwhile.
 type journal struct {
 	path string
-	// flush waits until a file is on the disk.
-	flush func(path string) error
+	// flush waits until the file is on the disk.
+	flush func() error
 	// written counts the commits.
 	written atomic.Uint64
 
 	mu     sync.Mutex
-	synced uint64 // commits known to be on the disk
+	file   *os.File // kept open: the kernel tells of what a disk refused to those who had the file open then
+	synced uint64   // commits known to be on the disk
 	failed error
 	// broken is closed with the first failure.
 	broken chan struct{}
 }
 
 func newJournal(path string) *journal {
-	return &journal{path: path, flush: syncFile, broken: make(chan struct{})}
+	j := &journal{path: path, broken: make(chan struct{})}
+	j.flush = j.wait
+	return j
 }
 
 // sync returns once all that was committed before the call is on the disk. After a failure it fails for good: what
@@ -41,7 +44,7 @@ func (j *journal) sync() error {
 		return j.failed
 	}
 	covered := j.written.Load()
-	if err := j.flush(j.path); err != nil {
+	if err := j.flush(); err != nil {
 		j.failed = fmt.Errorf("the disk did not keep what was written to it; look after the disk, then start wabot again: %w", err)
 		close(j.broken)
 		return j.failed
@@ -50,16 +53,38 @@ func (j *journal) sync() error {
 	return nil
 }
 
-// syncFile waits until a file is on the disk. One that is not there has been taken into the database, which SQLite waits for itself.
-func syncFile(path string) error {
-	f, err := os.Open(path)
+// wait waits until the file is on the disk. One that is not there has been taken into the database, which SQLite waits for itself.
+func (j *journal) wait() error {
+	now, err := os.Stat(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(flush(f), f.Close())
+	if j.file != nil {
+		if kept, err := j.file.Stat(); err != nil || !os.SameFile(kept, now) {
+			j.file.Close()
+			j.file = nil
+		}
+	}
+	if j.file == nil {
+		if j.file, err = os.Open(j.path); err != nil {
+			return err
+		}
+	}
+	return flush(j.file)
+}
+
+func (j *journal) close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
+	err := j.file.Close()
+	j.file = nil
+	return err
 }
 
 // Sync returns once all that was written before is on the disk.

@@ -26,10 +26,10 @@ type disk struct {
 func newDisk(t *testing.T, s *Store, dir string) *disk {
 	t.Helper()
 	d := &disk{t: t, dir: dir, after: t.TempDir()}
-	s.journal.flush = func(path string) error {
+	s.journal.flush = func() error {
 		d.waits++
 		d.keep()
-		return syncFile(path)
+		return s.journal.wait()
 	}
 	d.keep()
 	return d
@@ -153,7 +153,7 @@ func TestSharedWait(t *testing.T) {
 	var waits, covered atomic.Int64
 	begun, goOn := make(chan struct{}, 1), make(chan struct{})
 	j := newJournal("")
-	j.flush = func(string) error {
+	j.flush = func() error {
 		covered.Store(int64(j.written.Load()))
 		if waits.Add(1) == 1 {
 			begun <- struct{}{}
@@ -188,11 +188,11 @@ func TestBrokenDisk(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	defer closeStore(t, s)
 	broken := errors.New("input/output error")
-	s.journal.flush = func(string) error { return broken }
+	s.journal.flush = func() error { return broken }
 	if err := s.Put(t.Context(), says("alice@lid", "a"), time.Now()); !errors.Is(err, broken) {
 		t.Errorf("put: %v, want %v", err, broken)
 	}
-	s.journal.flush = func(string) error { return nil }
+	s.journal.flush = func() error { return nil }
 	if err := s.Sync(t.Context()); !errors.Is(err, broken) {
 		t.Errorf("sync: %v, want %v", err, broken)
 	}

@@ -135,7 +135,7 @@ func (s *Store) close() error {
 		errs = append(errs, s.reader.Close())
 	}
 	if s.db != nil {
-		errs = append(errs, s.db.Close())
+		errs = append(errs, s.db.Close(), s.journal.close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())

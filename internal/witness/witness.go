@@ -97,6 +97,15 @@ func (w Witness) Renew(ctx context.Context, s Notes) (err error) {
 	}
 	next.Count++
 	next.Places = nil
+	leftovers, err := filepath.Glob(w.Path + ".*") // of those who were killed here
+	if err != nil {
+		return fmt.Errorf("look for what was left of %s: %w", w.Path, err)
+	}
+	for _, path := range leftovers {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove what was left of %s: %w", w.Path, err)
+		}
+	}
 	f, err := os.CreateTemp(filepath.Dir(w.Path), filepath.Base(w.Path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", w.Path, err)
@@ -135,6 +144,11 @@ func (w Witness) Renew(ctx context.Context, s Notes) (err error) {
 	}
 	if err := os.Rename(f.Name(), w.Path); err != nil {
 		return fmt.Errorf("write %s: %w", w.Path, err)
+	}
+	// Where a directory cannot be waited for, a power cut now may make the store look like a copy, at worst.
+	if d, err := os.Open(filepath.Dir(w.Path)); err == nil {
+		d.Sync()
+		d.Close()
 	}
 	return nil
 }

@@ -102,13 +102,17 @@ func TestCutShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		renew(t, w, s)
-		// The rename undone: the store counts on, the witness is the one before.
+		// The rename undone: the store counts on, the witness is the one before, the next is left behind.
+		copyFile(t, old, w.Path+".123")
 		if err := os.Rename(old, w.Path); err != nil {
 			t.Fatal(err)
 		}
 		sees(t, "after a kill", w, s, "")
 		renew(t, w, s)
 		sees(t, "after the next start", w, s, "")
+		if left, err := filepath.Glob(w.Path + ".*"); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %q, %v", left, err)
+		}
 
 		if err := w.Renew(t.Context(), failing{s}); !errors.Is(err, errFull) {
 			t.Errorf("the store fails: %v", err)
