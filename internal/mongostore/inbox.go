@@ -40,7 +40,7 @@ type messageRow struct {
 
 // turnRow is a turn in "inbox", with its messages: each of its changes is a write of one document.
 type turnRow struct {
-	ID       string       `bson:"_id"` // "t/" and random text
+	ID       string       `bson:"_id"` // see turnID
 	Kind     string       `bson:"kind"`
 	Chat     string       `bson:"chat"`
 	Rev      int64        `bson:"rev"`
@@ -60,6 +60,10 @@ const (
 	kindMessage = "message"
 	kindTurn    = "turn"
 )
+
+// turnID is the _id of a new turn with the messages: there cannot be two that begin with the same one, so a claim that the
+// database carries out late is refused when another has taken its messages. Versions before took random text.
+func turnID(messages []messageRow) string { return "t/" + messages[0].ID }
 
 // box is what is open in the inbox, in memory as in the database. One process alone works on it, the one that drives
 // the device, so it need not ask before each write. It is read anew after a write that failed.
@@ -87,19 +91,25 @@ func (s *Store) lockBox(ctx context.Context, doing string) (*box, error) {
 	if g := s.generation.Load(); b.loaded && b.generation == g {
 		return b, nil
 	}
-	if err := s.load(ctx, b); err != nil {
+	extra, err := s.load(ctx, b)
+	if err == nil {
+		err = s.deleteTurns(ctx, extra)
+	}
+	if err != nil {
+		b.loaded = false
 		b.mu.Unlock()
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	return b, nil
 }
 
-// load reads what is open.
-func (s *Store) load(ctx context.Context, b *box) error {
+// load reads what is open. A message has one turn: extra are those open turns that have messages of another's, which a crash
+// while turns were made one has left, or a write that the database carried out late. They are not in the box.
+func (s *Store) load(ctx context.Context, b *box) (extra []*turnRow, err error) {
 	generation := s.generation.Load()
 	var turns []*turnRow
 	var open []messageRow
-	err := s.try(ctx, "read the inbox", func(ctx context.Context) error {
+	err = s.try(ctx, "read the inbox", func(ctx context.Context) error {
 		turns, open = nil, nil
 		cursor, err := s.inboxRows.Find(ctx, bson.D{field("open", true), field("kind", kindTurn)})
 		if err == nil {
@@ -114,18 +124,30 @@ func (s *Store) load(ctx context.Context, b *box) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	taken := make(map[string]bool)
-	for _, t := range turns {
+	// A turn that ended may have waiting messages: a crash came before they were closed.
+	turnOf, err := s.ended(ctx, slices.Concat(open, allMessages(turns)))
+	if err != nil {
+		return nil, err
+	}
+	// One with a reply may have been sent; one that took others in has more messages than they.
+	slices.SortStableFunc(turns, func(x, y *turnRow) int {
+		return cmp.Or(-cmp.Compare(min(len(x.Reply), 1), min(len(y.Reply), 1)), -cmp.Compare(len(x.Messages), len(y.Messages)))
+	})
+	turns = slices.DeleteFunc(turns, func(t *turnRow) bool {
 		for _, m := range t.Messages {
-			taken[m.ID] = true
+			if other, ok := turnOf[m.ID]; ok && other != t.ID {
+				extra = append(extra, t)
+				return true
+			}
 		}
-	}
-	waiting := slices.DeleteFunc(open, func(m messageRow) bool { return taken[m.ID] })
-	if waiting, err = s.withoutEnded(ctx, waiting); err != nil {
-		return err
-	}
+		for _, m := range t.Messages {
+			turnOf[m.ID] = t.ID
+		}
+		return false
+	})
+	waiting := slices.DeleteFunc(open, func(m messageRow) bool { return turnOf[m.ID] != "" })
 	slices.SortFunc(waiting, byCame)
 	b.seq = 0
 	for _, m := range waiting {
@@ -139,34 +161,48 @@ func (s *Store) load(ctx context.Context, b *box) error {
 	}
 	b.loaded, b.generation, b.waiting, b.turns = true, generation, waiting, turns
 	b.moved, b.used, b.aliased = make(map[string]string), make(map[string]bool), make(map[string]bool)
-	return nil
+	return extra, nil
 }
 
-// withoutEnded leaves out messages of turns that have ended: a crash came before they were closed.
-func (s *Store) withoutEnded(ctx context.Context, waiting []messageRow) ([]messageRow, error) {
-	if len(waiting) == 0 {
-		return nil, nil
+// deleteTurns deletes turns, unless they have changed.
+func (s *Store) deleteTurns(ctx context.Context, turns []*turnRow) error {
+	if len(turns) == 0 {
+		return nil
 	}
-	var ids []string
-	for _, m := range waiting {
-		ids = append(ids, m.ID)
+	var models []mongo.WriteModel
+	for _, t := range turns {
+		models = append(models, mongo.NewDeleteOneModel().SetFilter(bson.D{field("_id", t.ID), field("rev", t.Rev), field("lease", t.Lease), field("ready", t.Ready)}))
 	}
-	ended := make(map[string]bool)
-	err := s.try(ctx, "read the inbox", func(ctx context.Context) error {
-		cursor, err := s.inboxRows.Find(ctx, bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
-		if err != nil {
-			return err
-		}
-		var turns []turnRow
-		err = cursor.All(ctx, &turns)
-		for _, t := range turns {
-			for _, m := range t.Messages {
-				ended[m.ID] = true
-			}
-		}
+	return s.write(ctx, "delete turns of messages that another has", func(ctx context.Context) error {
+		_, err := s.inboxRows.BulkWrite(ctx, models)
 		return err
 	})
-	return slices.DeleteFunc(waiting, func(m messageRow) bool { return ended[m.ID] }), err
+}
+
+func allMessages(turns []*turnRow) (all []messageRow) {
+	for _, t := range turns {
+		all = append(all, t.Messages...)
+	}
+	return all
+}
+
+// ended gives the turns that have ended, by their messages, as far as these are among the given.
+func (s *Store) ended(ctx context.Context, messages []messageRow) (turnOf map[string]string, err error) {
+	turnOf = make(map[string]string)
+	if len(messages) == 0 {
+		return turnOf, nil
+	}
+	var ids []string
+	for _, m := range messages {
+		ids = append(ids, m.ID)
+	}
+	turns, err := rows[*turnRow](ctx, s, "read the inbox", bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
+	for _, t := range turns {
+		for _, m := range t.Messages {
+			turnOf[m.ID] = t.ID
+		}
+	}
+	return turnOf, err
 }
 
 // messages gives a turn's or an exchange's messages, under the chat's present address.
@@ -259,8 +295,13 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 		}
 	}
 	own, others := names(m)
-	if seen, err := s.seen(ctx, b, m.ID, others); err != nil || seen {
+	there, err := s.seen(ctx, b, m.ID, others)
+	if err != nil {
 		return err
+	}
+	if len(there) > 0 {
+		b.expect(there...)
+		return nil
 	}
 	row := messageRow{ID: own + m.ID, Kind: kindMessage, Chat: m.Chat, Came: now.UnixNano(), Seq: b.seq, Open: true, Newest: now.UnixNano(), Message: string(text), Name: m.ID}
 	repeated, err := s.insert(ctx, m, &row)
@@ -269,19 +310,32 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 		return err
 	}
 	b.used[own] = true
-	if !repeated {
-		delete(b.moved, m.Chat)
-		b.seq++
-		b.waiting = append(b.waiting, row)
-		slices.SortFunc(b.waiting, byCame)
+	if repeated != nil {
+		b.expect(*repeated)
+		return nil
 	}
+	delete(b.moved, m.Chat)
+	b.seq++
+	b.waiting = append(b.waiting, row)
+	slices.SortFunc(b.waiting, byCame)
 	return nil
 }
 
-// insert stores a new message, and tells whether it was there. What lies under its name but has moved to
+// expect has the box read anew where it lacks a message that is stored and open: it was given up when it was put, and the
+// database took it after the box was read.
+func (b *box) expect(stored ...messageRow) {
+	for _, row := range stored {
+		same := func(m messageRow) bool { return m.ID == row.ID }
+		if row.Open && !slices.ContainsFunc(b.waiting, same) && !slices.ContainsFunc(allMessages(b.turns), same) {
+			b.loaded = false
+		}
+	}
+}
+
+// insert stores a new message, or gives the one that was there. What lies under its name but has moved to
 // another address, while the message came again without that address, is another message: the
 // name then gets a mark.
-func (s *Store) insert(ctx context.Context, m chat.Message, row *messageRow) (repeated bool, err error) {
+func (s *Store) insert(ctx context.Context, m chat.Message, row *messageRow) (repeated *messageRow, err error) {
 	for mark := ""; ; mark += "+" {
 		row.ID = messageID(m, mark)
 		var there messageRow
@@ -294,16 +348,18 @@ func (s *Store) insert(ctx context.Context, m chat.Message, row *messageRow) (re
 		})
 		switch {
 		case err != nil || there.ID == "":
-			return false, err
-		case there.Chat == m.Chat:
-			// Ours of an earlier try, unless it is older.
-			return there.Came != row.Came || there.Seq != row.Seq || !there.Open, nil
+			return nil, err
+		case there.Chat != m.Chat:
+			continue
+		case there.Came == row.Came && there.Seq == row.Seq && there.Open:
+			return nil, nil // ours of an earlier try
 		}
+		return &there, nil
 	}
 }
 
-// seen tells whether a message is there under one of its other names.
-func (s *Store) seen(ctx context.Context, b *box, id string, others []string) (bool, error) {
+// seen gives what is there of a message under its other names.
+func (s *Store) seen(ctx context.Context, b *box, id string, others []string) ([]messageRow, error) {
 	var ids []string
 	for _, prefix := range others {
 		any, known := b.aliased[prefix]
@@ -314,7 +370,7 @@ func (s *Store) seen(ctx context.Context, b *box, id string, others []string) (b
 				return err
 			})
 			if err != nil {
-				return false, err
+				return nil, err
 			}
 			any = n > 0
 			b.aliased[prefix] = any
@@ -324,14 +380,9 @@ func (s *Store) seen(ctx context.Context, b *box, id string, others []string) (b
 		}
 	}
 	if len(ids) == 0 {
-		return false, nil
+		return nil, nil
 	}
-	var n int64
-	err := s.try(ctx, "look for a message", func(ctx context.Context) (err error) {
-		n, err = s.inboxRows.CountDocuments(ctx, bson.D{field("_id", bson.D{field("$in", ids)})}, options.Count().SetLimit(1))
-		return err
-	})
-	return n > 0, err
+	return rows[messageRow](ctx, s, "look for a message", bson.D{field("_id", bson.D{field("$in", ids)})})
 }
 
 // move makes what is stored under the address from be found under the address to.
@@ -539,7 +590,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	slices.SortFunc(open, func(x, y *turnRow) int {
 		return cmp.Or(-cmp.Compare(min(len(x.Reply), 1), min(len(y.Reply), 1)), cmp.Compare(x.Seq, y.Seq))
 	})
-	next := turnRow{ID: "t/" + rand.Text(), Kind: kindTurn, Chat: jid, Seq: b.seq, Open: true}
+	next := turnRow{Kind: kindTurn, Chat: jid, Seq: b.seq, Open: true}
 	if len(open) > 0 {
 		next = *open[0]
 	}
@@ -571,6 +622,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 		}
 		slices.SortFunc(next.Messages, byCame)
 	}
+	next.ID = cmp.Or(next.ID, turnID(next.Messages))
 	next.Attempt++
 	next.Lease, next.Ready = rand.Text(), until.UnixNano()
 	turn := chat.Turn{Chat: jid, Lease: next.Lease, Until: until, Attempt: next.Attempt}

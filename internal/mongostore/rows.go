@@ -274,7 +274,7 @@ func (s *Store) inboxAll(ctx context.Context, each func(transfer.Row) error) err
 		return err
 	}
 	var b box
-	if err := s.load(ctx, &b); err != nil {
+	if _, err := s.load(ctx, &b); err != nil {
 		return err
 	}
 	slices.SortFunc(b.turns, func(x, y *turnRow) int { return cmp.Or(cmp.Compare(x.Chat, y.Chat), cmp.Compare(x.Seq, y.Seq)) })

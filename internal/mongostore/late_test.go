@@ -1,0 +1,210 @@
+package mongostore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"wabot/internal/chat"
+	"wabot/internal/inbox"
+	"wabot/internal/mongotest"
+)
+
+// slowWay is the way to a database, on which a command can be held up until its sender has given it up.
+type slowWay struct {
+	t    *testing.T
+	s    *Store
+	line *mongotest.Line
+	last map[string]bson.Raw // the last command, by name
+}
+
+func newSlowWay(t *testing.T) *slowWay {
+	w := &slowWay{t: t, line: mongotest.NewLine(t), last: make(map[string]bson.Raw)}
+	w.s = open(t, w.line.URL, func(o *Options) {
+		looked := o.monitor.Started
+		o.monitor = &event.CommandMonitor{Started: func(ctx context.Context, e *event.CommandStartedEvent) {
+			looked(ctx, e)
+			w.last[e.CommandName] = slices.Clone(e.Command)
+		}}
+	})
+	return w
+}
+
+// hold holds up the commands with the name while do asks for one. The database carries it out when land is called.
+func (w *slowWay) hold(name string, do func() error) (land func()) {
+	w.t.Helper()
+	patience := w.s.patience
+	w.s.patience = time.Millisecond
+	w.line.OnCommand(func(command string) mongotest.Fault {
+		if command == name {
+			return mongotest.CutBefore
+		}
+		return mongotest.None
+	})
+	if err := do(); !errors.Is(err, ErrOutage) {
+		w.t.Fatalf("while %s is held up: %v", name, err)
+	}
+	w.line.OnCommand(nil)
+	w.s.patience = patience
+	var command bson.D
+	if err := bson.Unmarshal(w.last[name], &command); err != nil {
+		w.t.Fatal(err)
+	}
+	byDriver := []string{"lsid", "txnNumber", "$db", "$clusterTime", "maxTimeMS"} // which it adds again
+	command = slices.DeleteFunc(command, func(e bson.E) bool { return slices.Contains(byDriver, e.Key) })
+	return func() {
+		w.t.Helper()
+		if err := w.s.db.RunCommand(w.t.Context(), command).Err(); err != nil && !mongo.IsDuplicateKeyError(err) {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// A claim, or what became of a turn, that the database carries out when its messages have been answered in another turn, makes
+// no turn of them again.
+func TestALateWriteMakesNoSecondTurn(t *testing.T) {
+	t.Parallel()
+	const phone, lid = "49@s.whatsapp.net", "1@lid"
+	begin := time.Unix(2000, 0)
+	at := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Second) }
+	for name, before := range map[string]func(put func(m chat.Message, n int), claim func() chat.Turn, w *slowWay) (land func()){
+		"a claim": func(put func(chat.Message, int), _ func() chat.Turn, w *slowWay) func() {
+			put(chat.Message{ID: "A", Chat: lid}, 0)
+			put(chat.Message{ID: "B", Chat: lid}, 1)
+			return w.hold("update", func() error { _, err := w.s.Claim(t.Context(), at(10), at(100)); return err })
+		},
+		"a claim before the chat got an earlier message": func(put func(chat.Message, int), _ func() chat.Turn, w *slowWay) func() {
+			put(chat.Message{ID: "A", Chat: phone, Hold: at(20)}, 0)
+			put(chat.Message{ID: "B", Chat: lid}, 1)
+			land := w.hold("update", func() error { _, err := w.s.Claim(t.Context(), at(2), at(100)); return err })
+			put(chat.Message{ID: "C", Chat: lid, ChatAlt: phone}, 3)
+			return land
+		},
+		"a turn that another has taken in": func(put func(chat.Message, int), claim func() chat.Turn, w *slowWay) func() {
+			put(chat.Message{ID: "A", Chat: phone}, 0)
+			one := claim()
+			put(chat.Message{ID: "B", Chat: lid}, 1)
+			two := claim()
+			if err := w.s.Retry(t.Context(), one, at(10)); err != nil {
+				t.Fatal(err)
+			}
+			land := w.hold("update", func() error { return w.s.Retry(t.Context(), two, at(10)) })
+			if err := w.s.Release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			put(chat.Message{ID: "C", Chat: lid, ChatAlt: phone}, 3)
+			return land
+		},
+		"the end of what a turn takes in": func(put func(chat.Message, int), claim func() chat.Turn, w *slowWay) func() {
+			put(chat.Message{ID: "A", Chat: phone}, 0)
+			one := claim()
+			put(chat.Message{ID: "B", Chat: lid}, 1)
+			if err := errors.Join(w.s.Retry(t.Context(), claim(), at(10)), w.s.Retry(t.Context(), one, at(10))); err != nil {
+				t.Fatal(err)
+			}
+			put(chat.Message{ID: "C", Chat: lid, ChatAlt: phone}, 3)
+			w.hold("delete", func() error { _, err := w.s.Claim(t.Context(), at(11), at(12)); return err })
+			return func() {} // the server was killed before that
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			w := newSlowWay(t)
+			sent := 0
+			put := func(m chat.Message, n int) {
+				t.Helper()
+				m.Sender = m.Chat
+				if err := w.s.Put(ctx, m, at(n)); err != nil {
+					t.Fatal(err)
+				}
+				sent++
+			}
+			claim := func() chat.Turn {
+				t.Helper()
+				turn, err := w.s.Claim(ctx, at(200), at(300))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return turn
+			}
+			land := before(put, claim, w)
+			turn := claim()
+			if len(turn.Messages) != sent {
+				t.Errorf("%d messages in the turn, want %d", len(turn.Messages), sent)
+			}
+			turn.Reply = &chat.Reply{Parts: []chat.Part{{ID: "R", Text: "answer", Sent: true}}}
+			if err := w.s.Finish(ctx, turn, at(200)); err != nil {
+				t.Fatal(err)
+			}
+			land()
+			if err := w.s.Release(ctx); err != nil { // as a restart does
+				t.Fatal(err)
+			}
+			if again, err := w.s.Claim(ctx, at(400), at(500)); !errors.Is(err, inbox.ErrEmpty) {
+				t.Errorf("%d messages that were answered are claimed again: %v", len(again.Messages), err)
+			}
+			if n, err := w.s.inboxRows.CountDocuments(ctx, bson.D{field("kind", kindTurn), field("open", true)}); err != nil || n != 0 {
+				t.Errorf("%d turns are open, %v", n, err)
+			}
+		})
+	}
+}
+
+// A claim that the database carries out after the inbox was read anew is found by the next, and its messages stay in one turn.
+func TestALateClaimBeforeTheNext(t *testing.T) {
+	t.Parallel()
+	ctx, now := t.Context(), time.Unix(2000, 0)
+	w := newSlowWay(t)
+	if err := w.s.Put(ctx, chat.Message{ID: "A", Chat: "1@lid", Sender: "1@lid"}, now); err != nil {
+		t.Fatal(err)
+	}
+	land := w.hold("update", func() error { _, err := w.s.Claim(ctx, now, now.Add(time.Minute)); return err })
+	if _, err := w.s.Depth(ctx); err != nil {
+		t.Fatal(err)
+	}
+	land()
+	if _, err := w.s.Claim(ctx, now.Add(time.Second), now.Add(time.Minute)); !errors.Is(err, errConflict) {
+		t.Errorf("a claim of what another has claimed: %v", err)
+	}
+	turn, err := w.s.Claim(ctx, now.Add(time.Minute), now.Add(time.Hour))
+	if err != nil || turn.Attempt != 2 || len(turn.Messages) != 1 {
+		t.Errorf("when the lease has ended: attempt %d at %d messages, %v", turn.Attempt, len(turn.Messages), err)
+	}
+}
+
+// A message that the database takes after the inbox was read anew, and that comes again, under the same address or the other, is
+// answered.
+func TestALateMessageIsAnswered(t *testing.T) {
+	t.Parallel()
+	const phone, lid = "49@s.whatsapp.net", "1@lid"
+	for name, again := range map[string]chat.Message{
+		"same address":  {ID: "A", Chat: phone, Sender: phone},
+		"other address": {ID: "A", Chat: lid, ChatAlt: phone, Sender: lid, SenderAlt: phone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, now := t.Context(), time.Unix(2000, 0)
+			w := newSlowWay(t)
+			first := chat.Message{ID: "A", Chat: phone, Sender: phone}
+			land := w.hold("insert", func() error { return w.s.Put(ctx, first, now) })
+			if _, err := w.s.Depth(ctx); err != nil {
+				t.Fatal(err)
+			}
+			land()
+			if err := w.s.Put(ctx, again, now.Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			turn, err := w.s.Claim(ctx, now.Add(time.Minute), now.Add(time.Hour))
+			if err != nil || len(turn.Messages) != 1 || turn.Chat != again.Chat {
+				t.Errorf("claimed: %d messages, %v", len(turn.Messages), err)
+			}
+		})
+	}
+}
