@@ -227,7 +227,7 @@ func (d *doctor) mongo(ctx context.Context) {
 			do = "start MongoDB, and check the host and port in MONGO_URL (with Compose: docker-compose ps, docker-compose logs mongodb)"
 		case errors.Is(err, mongostore.ErrLogin):
 			do = "put MongoDB's password into MONGO_PASSWORD or MONGO_URL (with Compose, MongoDB takes MONGO_PASSWORD over at docker-compose up -d, if MONGO_ROOT_PASSWORD is root's: README, Change the database's passwords)"
-		case errors.Is(err, mongostore.ErrKey):
+		case errors.Is(err, mongostore.ErrKey), errors.Is(err, mongostore.ErrUnacknowledged):
 			do = "" // it says
 		case errors.Is(err, mongostore.ErrRights):
 			do = "db.grantRolesToUser('wabot', [{role: 'readWrite', db: '<database>'}])"

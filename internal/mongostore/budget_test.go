@@ -161,7 +161,7 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-// Every write waits until a majority has it in its journal, unless the URL says otherwise: what was answered or sent before a
+// Every write waits until a majority has it in its journal, but for what the URL says otherwise: what was answered or sent before a
 // failover must be known after it.
 func TestWriteConcern(t *testing.T) {
 	t.Parallel()
@@ -172,6 +172,8 @@ func TestWriteConcern(t *testing.T) {
 	}{
 		{"by default", "", bson.D{{Key: "w", Value: "majority"}, {Key: "j", Value: true}}},
 		{"as the URL says", "&w=1&journal=false", bson.D{{Key: "w", Value: int32(1)}, {Key: "j", Value: false}}},
+		{"as the URL says of the majority alone", "&w=majority", bson.D{{Key: "w", Value: "majority"}, {Key: "j", Value: true}}},
+		{"as the URL says of the journal alone", "&journal=false", bson.D{{Key: "w", Value: "majority"}, {Key: "j", Value: false}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -22,6 +22,8 @@ var (
 	ErrOutage = errors.New("the database cannot be reached")
 	// ErrURL says that the connection string cannot be read.
 	ErrURL = errors.New("MONGO_URL is not a MongoDB connection string: write mongodb://user:password@host:27017/database, and special characters in the password as %XX")
+	// ErrUnacknowledged says that by the connection string no write is to be acknowledged.
+	ErrUnacknowledged = errors.New("MONGO_URL has w=0, by which no write is acknowledged, so that messages would be lost and answered twice: take it out, or write w=majority")
 	// ErrLogin says that the database refuses the user name or the password.
 	ErrLogin = errors.New("the database refuses the user name or password in MONGO_URL; a user made in another database than the one in the URL needs ?authSource=admin")
 	// ErrRights says that the user may not do what is needed.

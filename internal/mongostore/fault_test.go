@@ -193,6 +193,12 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
+	for _, unsafe := range []string{"w=0", "w=0&journal=false", "w=0&retryWrites=true"} {
+		_, err := Open(t.Context(), Options{URL: "mongodb://bot:s3cret@localhost/x?" + unsafe})
+		if !errors.Is(err, ErrUnacknowledged) {
+			t.Errorf("%s: %v", unsafe, err)
+		}
+	}
 	_, err := Open(t.Context(), Options{URL: "mongodb://bot:s3cret@localhost/x?tlsCAFile=/nowhere/ca.pem"})
 	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrURL) || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("a certificate that is not there: %v", err)

@@ -19,6 +19,7 @@
 package mongostore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ type Store struct {
 }
 
 // Open waits for the database, checks that this program may use it, and prepares it, all within Options.Wait. The
-// error is one of ErrURL, ErrLogin, ErrRights, ErrServer, ErrNewer or ErrOutage, or says what else failed; none
+// error is one of ErrURL, ErrUnacknowledged, ErrLogin, ErrRights, ErrServer, ErrNewer or ErrOutage, or says what else failed; none
 // has credentials in its text.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
@@ -196,10 +197,12 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	}
 	opts.SetTimeout(o.Timeout).SetServerSelectionTimeout(o.Timeout).SetConnectTimeout(o.Timeout)
 	opts.SetReadPreference(readpref.Primary()).SetHeartbeatInterval(2 * time.Second)
-	if opts.WriteConcern == nil {
-		journal := true
-		opts.SetWriteConcern(&writeconcern.WriteConcern{W: "majority", Journal: &journal})
+	concern := orElse(opts.WriteConcern, new(writeconcern.WriteConcern))
+	if !concern.Acknowledged() {
+		return ErrUnacknowledged
 	}
+	journal := true
+	opts.SetWriteConcern(&writeconcern.WriteConcern{W: cmp.Or[any](concern.W, "majority"), Journal: orElse(concern.Journal, &journal)})
 	if opts.AppName == nil {
 		opts.SetAppName("wabot")
 	}
