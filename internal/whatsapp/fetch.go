@@ -170,6 +170,10 @@ func (c *Client) askPhone(ctx context.Context, wm *whatsmeow.Client, me self, w 
 		}
 	}()
 	c.Log.Debug("WhatsApp's server has not got a medium any more; asking the phone for it", "id", w.id)
+	// To WhatsApp's server it is a receipt of that message: see MarkRead.
+	if err := c.Sync(ctx); err != nil {
+		return "", fmt.Errorf("have the message on the disk: %w", err)
+	}
 	if err := wm.SendMediaRetryReceipt(ctx, &info, w.Key); err != nil {
 		return "", fmt.Errorf("ask the phone for it: %w", err)
 	}

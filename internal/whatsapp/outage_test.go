@@ -412,6 +412,58 @@ func TestReadReceiptWaitsForTheDisk(t *testing.T) {
 	}
 }
 
+// To WhatsApp's server the request to upload a medium again is a receipt, too.
+func TestRequestToUploadAgainWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s := whatsapptest.New(t)
+	owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+	asked := make(chan struct{}, 1)
+	s.OnStanza(func(st whatsapptest.Stanza) {
+		if !st.ToClient && st.Node.Tag == "receipt" && st.Node.Attrs["type"] == "server-error" {
+			asked <- struct{}{}
+		}
+	})
+	got := make(chan chat.Message, 1)
+	var held atomic.Bool
+	disk := make(chan struct{})
+	c := newClientWith(t, s, owner, func(o *whatsapp.Options) {
+		sync := o.Sync
+		o.Sync = func(ctx context.Context) error {
+			if held.Load() {
+				<-disk
+			}
+			return sync(ctx)
+		}
+	}, func(_ *whatsapp.Client, m chat.Message) error {
+		got <- m
+		return nil
+	})
+	if _, err := alice.Send(ctx, owner.LID(), whatsapptest.Draft{Document: &whatsapptest.Media{Data: []byte("all of it"), Mime: "text/plain", Name: "a.txt"}}); err != nil {
+		t.Fatal(err)
+	}
+	m := <-got
+	s.ForgetMedia(410)
+	held.Store(true)
+	fetched := make(chan error, 1)
+	go func() {
+		_, err := c.Fetch(ctx, m, false, 100)
+		fetched <- err
+	}()
+	select {
+	case <-asked:
+		t.Error("asked before the disk had the message")
+	case err := <-fetched:
+		t.Fatalf("fetched without a request: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(disk)
+	if err := <-fetched; err != nil {
+		t.Error(err)
+	}
+}
+
 // Where WhatsApp's server does not give the pre-keys that a new device of the receiver needs, or has not told of that device, whatsmeow
 // leaves it out and says nothing: they are asked for again, but not for ever.
 func TestDevicesLeftOut(t *testing.T) {
