@@ -370,8 +370,12 @@ func (g *guard) PutMessageSecret(ctx context.Context, chat, sender types.JID, id
 	return g.kept(ctx, g.AllSessionSpecificStores.PutMessageSecret(Defer(ctx), chat, sender, id, secret))
 }
 
-// ClearBufferedEventPlaintext is called last for a message, when it is on the disk that it was handled.
+// ClearBufferedEventPlaintext is called last for a message, when it is on the disk that it was handled, or when ctx is done: then
+// the message may have been refused, and comes again.
 func (g *guard) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return g.AllSessionSpecificStores.ClearBufferedEventPlaintext(Defer(ctx), hash)
 }
 

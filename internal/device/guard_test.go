@@ -469,6 +469,17 @@ func TestWaitsForTheDisk(t *testing.T) {
 	}
 }
 
+// The text of a message that may have been refused at the end of a link is kept, for when it comes again.
+func TestTextIsKeptAtTheEnd(t *testing.T) {
+	t.Parallel()
+	d, below := newDevice(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.EventBuffer.ClearBufferedEventPlaintext(ctx, [32]byte{}); err == nil || len(below.wrote) > 0 {
+		t.Errorf("%v, written: %q", err, below.wrote)
+	}
+}
+
 // A send whose keys may not be on the disk is not made.
 func TestSendThatIsNotOnTheDisk(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,13 @@ func newClientOn(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone
 // newClientWith is newClient with other options.
 func newClientWith(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, change func(*whatsapp.Options), receive func(c *whatsapp.Client, m chat.Message) error) *whatsapp.Client {
 	t.Helper()
+	c, _ := newClientToStop(t, s, owner, change, receive)
+	return c
+}
+
+// newClientToStop is newClientWith for a client that can be stopped; its options will do for another then.
+func newClientToStop(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Phone, change func(*whatsapp.Options), receive func(c *whatsapp.Client, m chat.Message) error) (c *whatsapp.Client, stop func()) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	store, err := sqlitestore.Open(t.Context(), t.TempDir(), log)
 	if err != nil {
@@ -41,7 +48,6 @@ func newClientWith(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Pho
 	}
 	t.Cleanup(func() { store.Close() })
 	codes := make(chan string, 1)
-	var c *whatsapp.Client
 	o := whatsapp.Options{
 		Devices: store.Devices(),
 		Notes:   store,
@@ -60,22 +66,29 @@ func newClientWith(t *testing.T, s *whatsapptest.Server, owner *whatsapptest.Pho
 	}
 	change(&o)
 	c = whatsapp.New(o)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	stop = running(t, c)
 	if _, err := owner.Scan(t.Context(), <-codes); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.WaitOnline(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c, stop
+}
+
+// running runs c until stop is called or the test is over.
+func running(t *testing.T, c *whatsapp.Client) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // People ask as fast as they can while the answers to what they asked before go out: sends and

@@ -412,6 +412,72 @@ func TestReadReceiptWaitsForTheDisk(t *testing.T) {
 	}
 }
 
+// What the account's phone gives of a message that did not decrypt is acknowledged by whatsmeow whatever becomes of it: it is not lost
+// when it cannot be stored at first, nor when the bot stops before it can.
+func TestWhatThePhoneGivesIsStored(t *testing.T) {
+	t.Parallel()
+	for name, restart := range map[string]bool{"later": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, change func(*whatsapp.Options)) {
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				s := whatsapptest.New(t)
+				owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+				got, refused := make(chan string, 10), make(chan string, 10)
+				var broken atomic.Bool
+				var below *store.Device
+				var options whatsapp.Options
+				_, stop := newClientToStop(t, s, owner, func(o *whatsapp.Options) {
+					change(o)
+					o.Devices = devicesAround{o.Devices, func(d *store.Device) { inner := *d; below = &inner }}
+					options = *o
+				}, func(_ *whatsapp.Client, m chat.Message) error {
+					if broken.Load() {
+						refused <- m.Text
+						return errors.New("no space left on device")
+					}
+					got <- m.Text
+					return nil
+				})
+				if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+					t.Fatal(err)
+				}
+				<-got
+				if err := below.Sessions.DeleteAllSessions(ctx, alice.LID().SignalAddressUser()); err != nil {
+					t.Fatal(err)
+				}
+				broken.Store(true)
+				bot := s.Linked(owner.JID())[0]
+				s.Stall(bot)
+				if _, err := alice.Say(ctx, owner.LID(), "what now?"); err != nil {
+					t.Fatal(err)
+				}
+				alice.Offline() // only the phone has it now
+				s.Unstall(bot)
+				select {
+				case <-refused:
+				case <-ctx.Done():
+					t.Fatal("the phone gave nothing")
+				}
+				if restart {
+					time.Sleep(200 * time.Millisecond) // so that what is acknowledged too early is
+					stop()
+				}
+				broken.Store(false)
+				if restart {
+					running(t, whatsapp.New(options))
+				}
+				select {
+				case <-got:
+				case <-time.After(20 * time.Second):
+					t.Error("it never came again")
+				}
+			})
+		})
+	}
+}
+
 // To WhatsApp's server the request to upload a medium again is a receipt, too.
 func TestRequestToUploadAgainWaitsForTheDisk(t *testing.T) {
 	t.Parallel()

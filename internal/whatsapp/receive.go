@@ -31,8 +31,22 @@ const (
 	awaitedMost = 10_000
 )
 
-// handle is whatsmeow's only event handler. False means that the event was not taken: it is
+// take is whatsmeow's only event handler. False means that the event was not taken: it is
 // not acknowledged and comes again.
+//
+// Not so what the account's phone gives of a message that did not decrypt: whatsmeow acknowledges that whatever we say. It is
+// handled until it is taken, or the link ends: then nothing is acknowledged any more.
+func (l *link) take(ctx context.Context, evt any) (taken bool) {
+	msg, ok := evt.(*events.Message)
+	fromPhone := ok && msg.UnavailableRequestID != ""
+	for wait := regain; ; wait = min(2*wait, storing) {
+		if taken = l.handle(ctx, evt); taken || !fromPhone || sleep(ctx, wait) != nil {
+			return taken
+		}
+	}
+}
+
+// handle handles an event, or refuses it where the link has ended.
 func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	if !l.handling.TryRLock() {
 		return false
@@ -55,7 +69,8 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		if again {
 			l.markOwn(ctx, evt.Info, chat.Recovered, "")
 		}
-		if l.unkept.Swap(false) {
+		// What the phone gives lies in a message of the phone's, which is next: what could not be kept is that one's.
+		if evt.UnavailableRequestID == "" && l.unkept.Swap(false) {
 			tell(l.refused)
 			return false // its text stays in the buffer, and what it brings is stored next time
 		}
@@ -67,7 +82,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 		*events.StreamReplaced, *events.TemporaryBan, *events.LoggedOut, *events.ConnectFailure:
 		select {
 		case l.events <- evt:
-		case <-l.done:
+		case <-ctx.Done():
 		}
 	case *events.OfflineSyncPreview:
 		l.Log.Debug("WhatsApp kept events for us while we were away", "messages", evt.Messages, "total", evt.Total)

@@ -93,16 +93,17 @@ func (c *Client) Run(ctx context.Context) error {
 		case <-c.replaced: // of a link before
 		default:
 		}
-		l := &link{Client: c, wm: c.use(ctx, d), events: make(chan any, 16), done: make(chan struct{}), round: round, paired: d.ID != nil}
-		l.wm.AddEventHandlerWithSuccessStatus(func(evt any) bool { return l.handle(ctx, evt) })
+		linked, hangUp := context.WithCancel(ctx)
+		l := &link{Client: c, wm: c.use(linked, d), events: make(chan any, 16), round: round, paired: d.ID != nil}
+		l.wm.AddEventHandlerWithSuccessStatus(func(evt any) bool { return l.take(linked, evt) })
 		l.wm.PrePairCallback = func(types.JID, string, string) bool {
 			// A device that is saved but never got online is told apart by this at its first logout.
 			l.setNote(ctx, noteConnected, time.Time{})
 			return true
 		}
-		err = l.run(ctx)
+		err = l.run(linked)
 		l.wm.Disconnect()
-		close(l.done)
+		hangUp()
 		l.handling.Lock() // for good: whatsmeow may still have events
 		if !errors.Is(err, errPairAgain) {
 			return err
@@ -117,9 +118,8 @@ func (c *Client) Run(ctx context.Context) error {
 type link struct {
 	*Client
 	wm *whatsmeow.Client
-	// events carries the events that change the link to run; done is closed when nobody reads it any more.
+	// events carries the events that change the link to run, which reads them until the link's context is done.
 	events chan any
-	done   chan struct{}
 	// handling is read-locked by each event handler under way, and locked once no more may begin.
 	handling sync.RWMutex
 

@@ -193,3 +193,21 @@ func TestMessageThatNeverDecryptsIsSaid(t *testing.T) {
 		t.Errorf("counted %v, want 3 undecryptable and 2 vanished", counted)
 	}
 }
+
+// A failure to keep what a message brings is not the fault of what the phone gives within that message.
+func TestWhatAMessageOfThePhoneBringsIsKept(t *testing.T) {
+	t.Parallel()
+	l := newLink("1", &notes{kept: map[string][]byte{}})
+	l.Receive = func(context.Context, chat.Message) error { return nil }
+	l.Sync = func(context.Context) error { return nil }
+	l.use(t.Context(), &store.Device{})
+	l.unkept.Store(true)
+	given := event(fromAlice, text("hi"))
+	given.UnavailableRequestID = "REQUEST"
+	if !l.handle(t.Context(), given) {
+		t.Error("what the phone gives is refused")
+	}
+	if l.handle(t.Context(), event(fromAlice, text("hi"))) {
+		t.Error("the phone's message is not")
+	}
+}
