@@ -105,13 +105,14 @@ func hasCode(err error, code int) bool {
 func operatorError(err error) error {
 	text := err.Error()
 	switch {
-	case hasCode(err, 18) || strings.Contains(text, "(AuthenticationFailed)") || strings.Contains(text, "auth error") && !isCut(err):
+	// A login is canceled where another connection of the driver's was cut.
+	case hasCode(err, 18) || strings.Contains(text, "(AuthenticationFailed)") || strings.Contains(text, "auth error") && !isCut(err) && !errors.Is(err, context.Canceled):
 		return ErrLogin
 	case hasCode(err, unauthorized):
 		return ErrRights
 	case strings.Contains(text, "wire version"):
 		return fmt.Errorf("%w (%s)", ErrServer, text)
-	case errors.Is(err, ErrOutage) || errors.Is(err, context.Canceled):
+	case errors.Is(err, ErrOutage):
 		return err
 	case isOutage(err):
 		return &outageError{err}
