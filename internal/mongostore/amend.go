@@ -101,7 +101,8 @@ func (s *Store) Find(ctx context.Context, like chat.Message) (x chat.Exchange, e
 }
 
 // Amend implements inbox.Store. Turns are written before messages: they are what is read of a message that has one. A
-// crash within leaves a part, and the call is to be made again.
+// crash within leaves a part, and the call is to be made again. Each is written over what was read, so that nothing later is
+// taken back where the database carries it out late.
 func (s *Store) Amend(ctx context.Context, all []chat.Message, r *chat.Reply) error {
 	const doing = "change stored messages"
 	b, err := s.lockBox(ctx, doing)
@@ -153,10 +154,16 @@ func (s *Store) Amend(ctx context.Context, all []chat.Message, r *chat.Reply) er
 	var models []mongo.WriteModel
 	for _, t := range turns {
 		retext(t.Messages)
-		models = append(models, mongo.NewUpdateOneModel().SetFilter(byID(t.ID)).SetUpdate(set(bson.D{field("messages", t.Messages), field("reply", t.Reply)})))
+		asRead := bson.D{field("_id", t.ID), field("rev", t.Rev)}
+		t.Rev++
+		models = append(models, mongo.NewUpdateOneModel().SetFilter(asRead).SetUpdate(set(bson.D{field("rev", t.Rev), field("messages", t.Messages), field("reply", t.Reply)})))
 	}
 	for id, text := range texts {
-		models = append(models, mongo.NewUpdateOneModel().SetFilter(byID(id)).SetUpdate(set(bson.D{field("message", text)})))
+		filter := byID(id)
+		if i := slices.IndexFunc(b.waiting, func(m messageRow) bool { return m.ID == id }); i >= 0 {
+			filter = b.waiting[i].asRead()
+		}
+		models = append(models, mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(set(bson.D{field("message", text)})))
 	}
 	err = s.write(ctx, doing, func(ctx context.Context) error {
 		_, err := s.inboxRows.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))

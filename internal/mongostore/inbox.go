@@ -489,6 +489,9 @@ func (m messageRow) held(first int64) int64 {
 	return 0
 }
 
+// asRead finds the message while it is as it was read.
+func (m messageRow) asRead() bson.D { return bson.D{field("_id", m.ID), field("message", m.Message)} }
+
 // Extend implements inbox.Store.
 func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until time.Time) (bool, error) {
 	const doing = "hold a chat"
@@ -514,7 +517,7 @@ func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until 
 			return false, fmt.Errorf("%s: %w", doing, err)
 		}
 		err = s.write(ctx, doing, func(ctx context.Context) error {
-			_, err := s.inboxRows.UpdateOne(ctx, byID(row.ID), set(bson.D{field("message", string(text))}))
+			_, err := s.inboxRows.UpdateOne(ctx, row.asRead(), set(bson.D{field("message", string(text))}))
 			return err
 		})
 		if err != nil {

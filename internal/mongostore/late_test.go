@@ -208,3 +208,64 @@ func TestALateMessageIsAnswered(t *testing.T) {
 		})
 	}
 }
+
+// A change of messages that the database carries out after a later write takes nothing of that back.
+func TestALateChangeIsRefused(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(2000, 0)
+	at := func(n int) time.Time { return begin.Add(time.Duration(n) * time.Second) }
+	message := func(text string) chat.Message {
+		return chat.Message{ID: "A", Chat: "1@lid", Sender: "1@lid", Text: text, Hold: at(1)}
+	}
+	amend := func(w *slowWay, text string) error {
+		return w.s.Amend(t.Context(), []chat.Message{message(text)}, nil)
+	}
+	extend := func(w *slowWay) error {
+		_, err := w.s.Extend(t.Context(), "1@lid", []string{"1@lid"}, at(2))
+		return err
+	}
+	edited := func(w *slowWay) error { return amend(w, "third") }
+	replied := func(w *slowWay) error {
+		turn, err := w.s.Claim(t.Context(), at(20), at(30))
+		if err == nil {
+			err = w.s.SaveReply(t.Context(), turn, chat.Reply{Parts: []chat.Part{{ID: "R", Text: "answer"}}})
+		}
+		return err
+	}
+	for name, row := range map[string]struct {
+		claimed    bool
+		late, then func(*slowWay) error
+		text       string
+		reply      bool
+	}{
+		"an edit of what waits":               {false, func(w *slowWay) error { return amend(w, "second") }, edited, "third", false},
+		"a hold":                              {false, extend, edited, "third", false},
+		"an edit of what is in a turn":        {true, func(w *slowWay) error { return amend(w, "second") }, edited, "third", false},
+		"an edit of what is answered by then": {true, func(w *slowWay) error { return amend(w, "second") }, replied, "first", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			w := newSlowWay(t)
+			err := w.s.Put(ctx, message("first"), at(0))
+			if err == nil && row.claimed {
+				_, err = w.s.Claim(ctx, at(10), at(15))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			land := w.hold("update", func() error { return row.late(w) })
+			if err := row.then(w); err != nil {
+				t.Fatal(err)
+			}
+			land()
+			if err := w.s.Release(ctx); err != nil { // as a restart does
+				t.Fatal(err)
+			}
+			turn, err := w.s.Claim(ctx, at(100), at(200))
+			if err != nil || len(turn.Messages) != 1 || turn.Messages[0].Text != row.text || (turn.Reply != nil) != row.reply {
+				t.Errorf("claimed %+v, %v; want the text %q, and a reply: %t", turn, err, row.text, row.reply)
+			}
+		})
+	}
+}
