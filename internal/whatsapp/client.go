@@ -98,6 +98,10 @@ type Client struct {
 	strikes  map[string]int // failures of a message that are its own, by message ID
 	// awaited are the messages that did not decrypt and were asked for again, by ID, since when.
 	awaited map[string]time.Time
+	// unavailable are those of them that came without their text, which only the account's phone can give; noting is held while that
+	// is noted for the next start.
+	unavailable map[string]unavailable
+	noting      sync.Mutex
 	// reuploads are those who wait for the phone to upload media again, by message ID.
 	reuploads map[string][]chan *events.MediaRetry
 	// undelivered are the messages of ours that no device has confirmed, by ID, since when.
@@ -124,6 +128,7 @@ func New(o Options) *Client {
 		strikes:  map[string]int{},
 		awaited:  map[string]time.Time{},
 
+		unavailable: map[string]unavailable{},
 		reuploads:   map[string][]chan *events.MediaRetry{},
 		undelivered: map[string]time.Time{},
 		unreachable: map[string]bool{},

@@ -478,6 +478,67 @@ func TestWhatThePhoneGivesIsStored(t *testing.T) {
 	}
 }
 
+// A message that comes without its text is asked of the account's phone again where that failed, also after a restart: whatsmeow
+// acknowledges it in any case.
+func TestThePhoneIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, change func(*whatsapp.Options)) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		s := whatsapptest.New(t)
+		owner, alice := s.NewPhone("owner"), s.NewPhone("alice")
+		f := &faults{fired: make(chan string, 1)}
+		got, noted := make(chan string, 10), make(chan bool, 10)
+		var options whatsapp.Options
+		_, stop := newClientToStop(t, s, owner, func(o *whatsapp.Options) {
+			change(o)
+			o.Devices = faulty(o.Devices, f)
+			o.Marks = func(marks []chat.Mark) {
+				if marks[0].Fate == chat.Undecrypted {
+					noted <- true
+				}
+			}
+			options = *o
+		}, func(_ *whatsapp.Client, m chat.Message) error {
+			got <- m.Text
+			return nil
+		})
+		if _, err := owner.Say(ctx, owner.LID(), "before"); err != nil {
+			t.Fatal(err)
+		}
+		<-got
+		bot := s.Linked(owner.JID())[0]
+		if err := s.WaitSettled(ctx, bot); err != nil { // there is a session with the phone, and nothing else comes of it
+			t.Fatal(err)
+		}
+		s.Withhold(bot, 1)
+		f.arm("PutSession")
+		if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-noted:
+		case <-ctx.Done():
+			t.Fatal("it was not said that a message came without its text")
+		}
+		select {
+		case <-f.fired:
+		default:
+			t.Fatal("the phone was asked, so nothing was tested")
+		}
+		stop()
+		running(t, whatsapp.New(options))
+		select {
+		case <-got:
+		case <-time.After(20 * time.Second):
+			t.Fatal("it never came")
+		}
+		if note, err := options.Notes.Note(ctx, "whatsapp.unavailable"); err != nil || string(note) != "{}" {
+			t.Errorf("still noted: %s, %v", note, err)
+		}
+	})
+}
+
 // To WhatsApp's server the request to upload a medium again is a receipt, too.
 func TestRequestToUploadAgainWaitsForTheDisk(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package whatsapp
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -29,18 +30,22 @@ const (
 	patience    = 5 * time.Minute
 	confirming  = 24 * time.Hour
 	awaitedMost = 10_000
+	// unavailableMost is how many messages that came without their text the account's phone is asked for again.
+	unavailableMost = 100
 )
 
 // take is whatsmeow's only event handler. False means that the event was not taken: it is
 // not acknowledged and comes again.
 //
-// Not so what the account's phone gives of a message that did not decrypt: whatsmeow acknowledges that whatever we say. It is
-// handled until it is taken, or the link ends: then nothing is acknowledged any more.
+// Not so a message that did not decrypt, and what the account's phone gives of it: whatsmeow acknowledges those whatever we say. They
+// are handled until they are taken, or the link ends: then nothing is acknowledged any more.
 func (l *link) take(ctx context.Context, evt any) (taken bool) {
-	msg, ok := evt.(*events.Message)
-	fromPhone := ok && msg.UnavailableRequestID != ""
+	_, again := evt.(*events.UndecryptableMessage)
+	if msg, ok := evt.(*events.Message); ok {
+		again = msg.UnavailableRequestID != ""
+	}
 	for wait := regain; ; wait = min(2*wait, storing) {
-		if taken = l.handle(ctx, evt); taken || !fromPhone || sleep(ctx, wait) != nil {
+		if taken = l.handle(ctx, evt); taken || !again || sleep(ctx, wait) != nil {
 			return taken
 		}
 	}
@@ -62,11 +67,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	}()
 	switch evt := evt.(type) {
 	case *events.Message:
-		l.mu.Lock()
-		_, again := l.awaited[evt.Info.ID]
-		delete(l.awaited, evt.Info.ID)
-		l.mu.Unlock()
-		if again {
+		if l.came(ctx, evt.Info.ID) {
 			l.markOwn(ctx, evt.Info, chat.Recovered, "")
 		}
 		// What the phone gives lies in a message of the phone's, which is next: what could not be kept is that one's.
@@ -100,6 +101,9 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	case *events.MediaRetry:
 		l.reuploaded(evt)
 	case *events.UndecryptableMessage:
+		if l.await(ctx, evt) != nil {
+			return false
+		}
 		why := "its sender's phone was asked to send it again"
 		if evt.IsUnavailable {
 			l.count(Unavailable)
@@ -108,11 +112,6 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 			l.count(Undecryptable)
 		}
 		l.markOwn(ctx, evt.Info, chat.Undecrypted, why)
-		l.mu.Lock()
-		if len(l.awaited) < awaitedMost {
-			l.awaited[evt.Info.ID] = time.Now()
-		}
-		l.mu.Unlock()
 		l.Log.Warn("a message could not be decrypted; asked its sender to send it again",
 			"id", evt.Info.ID, "chat", mask.JID(evt.Info.Chat.String()), "unavailable", evt.IsUnavailable)
 	case *events.IdentityChange:
@@ -237,21 +236,127 @@ func (l *link) refuse(ctx context.Context, evt *events.Message, err error) (take
 	return l.strike(ctx, evt, indigestible)
 }
 
+// unavailable is a message that came without its text. whatsmeow acknowledges it also where it could not ask the account's phone for it.
+type unavailable struct {
+	Chat, Sender types.JID
+	asked        time.Duration // how old it was when we asked the phone ourselves last; zero: we have not
+}
+
+// await notes that a message did not decrypt.
+func (l *link) await(ctx context.Context, evt *events.UndecryptableMessage) error {
+	_, me := l.client()
+	l.mu.Lock()
+	room := len(l.awaited) < awaitedMost
+	if room {
+		l.awaited[evt.Info.ID] = time.Now()
+	}
+	ask := room && evt.IsUnavailable && unconcerning(evt.Info, me) == "" && len(l.unavailable) < unavailableMost
+	if ask {
+		l.unavailable[evt.Info.ID] = unavailable{Chat: evt.Info.Chat, Sender: evt.Info.Sender}
+	}
+	l.mu.Unlock()
+	if !ask {
+		return nil
+	}
+	return l.noteUnavailable(ctx)
+}
+
+// came reports whether a message was awaited, which it is no more.
+func (l *link) came(ctx context.Context, id string) bool {
+	l.mu.Lock()
+	_, awaited := l.awaited[id]
+	_, noted := l.unavailable[id]
+	delete(l.awaited, id)
+	delete(l.unavailable, id)
+	l.mu.Unlock()
+	if noted {
+		_ = l.noteUnavailable(ctx) // or the phone is asked in vain
+	}
+	return awaited
+}
+
 // vanished says which of the messages that did not decrypt have not come again at now.
-func (l *link) vanished(now time.Time) {
+func (l *link) vanished(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	var gone []string
 	for id, since := range l.awaited {
-		if now.Sub(since) > patience {
+		if u, ask := l.unavailable[id]; now.Sub(since) > patience && (!ask || u.asked > 0) {
 			gone = append(gone, id)
-			delete(l.awaited, id)
 		}
 	}
 	l.mu.Unlock()
 	for _, id := range gone {
+		if !l.came(ctx, id) {
+			continue // just now
+		}
 		l.count(Vanished)
-		l.Log.Error("a message that did not decrypt has not come again: it is not answered; its sender's phone may be off", "id", id)
+		l.Log.Error("a message that did not decrypt has not come again: it is not answered; its sender's phone, or the account's, may be off", "id", id)
 	}
+}
+
+// noteUnavailable notes for the next start which messages came without their text.
+func (c *Client) noteUnavailable(ctx context.Context) error {
+	c.noting.Lock()
+	defer c.noting.Unlock()
+	c.mu.Lock()
+	raw, err := json.Marshal(c.unavailable)
+	c.mu.Unlock()
+	if err == nil {
+		err = c.Notes.SetNote(context.WithoutCancel(ctx), noteAwaited, raw)
+	}
+	if err != nil {
+		c.Log.Warn("note which messages came without their text", "err", err)
+	}
+	return err
+}
+
+// recall awaits what an earlier process has awaited, and has the phone asked at once.
+func (c *Client) recall(ctx context.Context) error {
+	noted := map[string]unavailable{}
+	_, err := c.note(ctx, noteAwaited, &noted)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unavailable = noted
+	for id := range noted {
+		c.awaited[id] = time.Now().Add(-watch)
+	}
+	return err
+}
+
+// askAgain asks the account's phone, as long as the link lasts, for the messages that came without their text.
+func (l *link) askAgain(ctx context.Context) {
+	for l.WaitOnline(ctx) == nil {
+		for id, u := range l.due(time.Now()) {
+			_, err := l.wm.SendPeerMessage(device.Send(ctx), l.wm.BuildUnavailableMessageRequest(u.Chat, u.Sender, id))
+			if err != nil {
+				l.Log.Info("ask the account's phone for a message that came without its text", "id", id, "err", mask.Text(err.Error()))
+				continue
+			}
+			l.mu.Lock()
+			if _, ok := l.unavailable[id]; ok {
+				l.unavailable[id] = u
+			}
+			l.mu.Unlock()
+		}
+		if sleep(ctx, watch) != nil {
+			return
+		}
+	}
+}
+
+// due are the messages that the phone is to be asked for at now, as they are once it was: first when they are as old as watch, and then
+// each time that their age has doubled.
+func (l *link) due(now time.Time) map[string]unavailable {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	due := map[string]unavailable{}
+	for id, u := range l.unavailable {
+		if age := now.Sub(l.awaited[id]); age >= max(watch, 2*u.asked) {
+			u.asked = age
+			due[id] = u
+		}
+	}
+	return due
 }
 
 // sending notes that a message of ours is about to be sent, for the first time or again.

@@ -78,6 +78,10 @@ func (c *Client) Run(ctx context.Context) error {
 		return unlessDone(ctx, err)
 	}
 	c.set(func(s *State) { s.PhoneSeen = seen })
+	err = c.outlast(ctx, func() error { return c.recall(ctx) })
+	if err != nil {
+		return unlessDone(ctx, err)
+	}
 	c.removeLeftovers()
 	c.refreshVersion(ctx, 24*time.Hour)
 	for round := 1; ; round++ {
@@ -101,9 +105,12 @@ func (c *Client) Run(ctx context.Context) error {
 			l.setNote(ctx, noteConnected, time.Time{})
 			return true
 		}
+		var asking sync.WaitGroup
+		asking.Go(func() { l.askAgain(linked) })
 		err = l.run(linked)
 		l.wm.Disconnect()
 		hangUp()
+		asking.Wait()
 		l.handling.Lock() // for good: whatsmeow may still have events
 		if !errors.Is(err, errPairAgain) {
 			return err
@@ -198,7 +205,7 @@ func (l *link) run(ctx context.Context) error {
 		case <-l.replaced:
 			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
-			l.vanished(time.Now())
+			l.vanished(ctx, time.Now())
 			l.forgetUndelivered(time.Now())
 			l.look(ctx)
 		}

@@ -128,6 +128,7 @@ const (
 	notePhone     = "whatsapp.phone-seen"
 	noteDead      = "whatsapp.dead-letter."
 	noteProbe     = "whatsapp.probe"
+	noteAwaited   = "whatsapp.unavailable"
 )
 
 // note reads the note key into v and reports whether there was one.

@@ -182,15 +182,66 @@ func TestMessageThatNeverDecryptsIsSaid(t *testing.T) {
 	if want := []string{"HEALED undecrypted true", "GONE undecrypted true", "HEALED recovered true"}; !slices.Equal(marks, want) {
 		t.Errorf("marked %q, want %q", marks, want)
 	}
-	l.vanished(time.Now().Add(patience / 2))
+	l.vanished(t.Context(), time.Now().Add(patience/2))
 	if counted[Vanished] != 0 {
 		t.Errorf("%d are gone before the time", counted[Vanished])
 	}
 	for range 2 {
-		l.vanished(time.Now().Add(2 * patience))
+		l.vanished(t.Context(), time.Now().Add(2*patience))
 	}
 	if counted[Vanished] != 2 || counted[Undecryptable] != 3 {
 		t.Errorf("counted %v, want 3 undecryptable and 2 vanished", counted)
+	}
+}
+
+// The account's phone is asked for a message that came without its text until it comes, or has been asked and our patience has ended; who
+// starts next knows of it meanwhile.
+func TestWhenThePhoneIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	n := &notes{kept: map[string][]byte{}}
+	l := newLink("1", n)
+	l.use(t.Context(), &store.Device{})
+	info := event(fromAlice, text("hi")).Info
+	info.ID = "TEXTLESS"
+	n.broken = errors.New("no space left on device")
+	if l.handle(t.Context(), &events.UndecryptableMessage{Info: info, IsUnavailable: true}) {
+		t.Error("taken, but not noted")
+	}
+	n.broken = nil
+	if !l.handle(t.Context(), &events.UndecryptableMessage{Info: info, IsUnavailable: true}) {
+		t.Error("refused")
+	}
+	status := info
+	status.ID, status.Chat = "STATUS", types.StatusBroadcastJID
+	for _, other := range []*events.UndecryptableMessage{{Info: status, IsUnavailable: true}, {Info: event(fromAlice, text("hi")).Info}} {
+		if !l.handle(t.Context(), other) {
+			t.Error("refused")
+		}
+	}
+
+	begin := time.Now()
+	l.vanished(t.Context(), begin.Add(2*patience)) // the phone was not asked yet
+	var ages []int
+	for age := time.Duration(0); age < patience; age += watch {
+		for id, u := range l.due(begin.Add(age + time.Second)) {
+			ages = append(ages, int(age.Seconds()))
+			l.unavailable[id] = u
+		}
+	}
+	if want := []int{10, 30, 70, 150}; !slices.Equal(ages, want) {
+		t.Errorf("asked at %v s, want %v", ages, want)
+	}
+
+	next := newLink("1", n)
+	if err := next.recall(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if due := next.due(time.Now()); len(due) != 1 || due["TEXTLESS"].Chat != info.Chat || due["TEXTLESS"].Sender != info.Sender {
+		t.Errorf("asked after a restart: %v", due)
+	}
+	l.vanished(t.Context(), begin.Add(2*patience))
+	if err := next.recall(t.Context()); err != nil || len(next.due(time.Now())) > 0 {
+		t.Errorf("asked for ever: %v, %v", next.unavailable, err)
 	}
 }
 

@@ -22,6 +22,9 @@ func (s *Server) CounterFaults() []string {
 
 // carry takes a message from d to the target. The caller holds s.mu.
 func (s *Server) carry(d, target *device, n waBinary.Node) {
+	if s.withheld(target, n) {
+		n.Content = []waBinary.Node{{Tag: "unavailable"}}
+	}
 	for _, enc := range n.GetChildrenByTag("enc") {
 		ciphertext, _ := enc.Content.([]byte)
 		key, counter, err := chainOf(text(enc, "type"), ciphertext)

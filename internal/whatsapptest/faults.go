@@ -61,6 +61,7 @@ type faults struct {
 	queries   []*queryFault
 	latency   time.Duration
 	untold    bool
+	withheld  map[types.JID]int
 }
 
 // queryFault is an error code, or silence, for the next so many iqs of one kind.
@@ -356,6 +357,26 @@ func (s *Server) fate(l *link) Fate {
 		}
 	}
 	return Deliver
+}
+
+// Withhold sends the device the next n messages without their text, as the real server does where the sender has encrypted none for that
+// device: it has to ask its account's phone. Peer messages do not count.
+func (s *Server) Withhold(device types.JID, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.faults.withheld == nil {
+		s.faults.withheld = map[types.JID]int{}
+	}
+	s.faults.withheld[s.target(device)] = n
+}
+
+// withheld reports whether d is to get the message without its text. The caller holds s.mu.
+func (s *Server) withheld(d *device, n waBinary.Node) bool {
+	if text(n, "category") == "peer" || s.faults.withheld[d.pnJID()] == 0 {
+		return false
+	}
+	s.faults.withheld[d.pnJID()]--
+	return true
 }
 
 // ReleaseAcks sends the acks that HoldAck has kept, in the order of their messages, to those
