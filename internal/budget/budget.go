@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"math"
 	"slices"
@@ -149,8 +150,10 @@ type Ledger struct {
 
 	mu     sync.Mutex
 	loaded bool
-	// known are the IDs of charges, those of notices too, since when the month before began.
-	known map[string]time.Time
+	// known are the charges, those of notices too, since when the month before began, by the hashes of their IDs under seed: there may
+	// be some 10,000 in a day. The values are their months.
+	known map[uint64]monthNumber
+	seed  maphash.Seed
 	// other are the names of sums that are of one person or chat under two addresses, each by the other.
 	other map[string]string
 	sums  map[string]sum // by scope and whose
@@ -174,7 +177,7 @@ func New(o Options) *Ledger {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Ledger{Options: o, due: make(chan struct{}, 1), known: map[string]time.Time{}, other: map[string]string{}, sums: map[string]sum{}}
+	return &Ledger{Options: o, due: make(chan struct{}, 1), known: map[uint64]monthNumber{}, seed: maphash.MakeSeed(), other: map[string]string{}, sums: map[string]sum{}}
 }
 
 // begins is when the day or the month of t began, and when the next begins.
@@ -210,7 +213,7 @@ func (l *Ledger) Load(ctx context.Context) error {
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loaded, l.known, l.other, l.sums, l.unsaved = false, map[string]time.Time{}, map[string]string{}, map[string]sum{}, nil
+	l.loaded, l.known, l.other, l.sums, l.unsaved = false, map[uint64]monthNumber{}, map[string]string{}, map[string]sum{}, nil
 }
 
 // Rouse has Due sent to.
@@ -240,7 +243,7 @@ func (l *Ledger) count(c chat.Charge) {
 		l.forgetBefore(l.month)
 		l.month = month
 	}
-	l.known[c.ID] = month
+	l.known[l.hash(c.ID)] = numberOf(month)
 	if c.Kind == chat.Notice {
 		return
 	}
@@ -264,14 +267,21 @@ func (l *Ledger) count(c chat.Charge) {
 }
 
 func (l *Ledger) knows(id string) bool {
-	_, known := l.known[id]
+	_, known := l.known[l.hash(id)]
 	return known
 }
+
+func (l *Ledger) hash(id string) uint64 { return maphash.String(l.seed, id) }
+
+// monthNumber counts months since the year 0.
+type monthNumber uint16
+
+func numberOf(t time.Time) monthNumber { return monthNumber(12*t.Year() + int(t.Month())) }
 
 // forgetBefore forgets what is of months before the one that began then.
 func (l *Ledger) forgetBefore(month time.Time) {
 	clear(l.other)
-	maps.DeleteFunc(l.known, func(_ string, of time.Time) bool { return of.Before(month) })
+	maps.DeleteFunc(l.known, func(_ uint64, of monthNumber) bool { return of < numberOf(month) })
 	for name, s := range l.sums {
 		if maps.DeleteFunc(s, func(at spell, _ Spent) bool { return at.begun < month.Unix() }); len(s) == 0 {
 			delete(l.sums, name)

@@ -45,8 +45,10 @@ const (
 	flood = 3
 	// again is after what time somebody is told again that they write too fast.
 	again = time.Hour
-	// remembered bounds each memory of a Pace.
+	// remembered bounds each memory of people and chats of a Pace, underway that of messages: only those of turns that are tried again
+	// are asked for twice.
 	remembered = 20_000
+	underway   = 1_000
 )
 
 // limits calls each for the rates that hold for m, with the name of what they are counted under.
@@ -123,7 +125,7 @@ func (p *Pace) Take(m chat.Message) {
 	if p.counted[key(m)] {
 		return
 	}
-	if len(p.counted) >= remembered {
+	if len(p.counted) >= underway {
 		clear(p.counted)
 	}
 	p.counted[key(m)] = true
