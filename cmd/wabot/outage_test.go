@@ -39,6 +39,8 @@ type trouble struct {
 	code string
 	// late is set where it shows only when a ping has not been answered, or something was to be written.
 	late bool
+	// leaderless is set where wabot hands in the lease and stands by: it then has no connection whose silence it could tell of.
+	leaderless bool
 }
 
 // troubles are those of a world. line is the way to its MongoDB, or nil.
@@ -72,8 +74,8 @@ func troubles(w *mongoWorld, c *control, line *mongotest.Line) []trouble {
 		return all
 	}
 	return append(all,
-		trouble{name: "MongoDB is away", begin: line.Break, end: line.Mend, code: "store_unavailable"},
-		trouble{name: "MongoDB is silent", begin: line.Stall, end: line.Resume, code: "store_unavailable"},
+		trouble{name: "MongoDB is away", begin: line.Break, end: line.Mend, code: "store_unavailable", leaderless: true},
+		trouble{name: "MongoDB is silent", begin: line.Stall, end: line.Resume, code: "store_unavailable", leaderless: true},
 		trouble{name: "MongoDB is slow", begin: func() { line.Delay(500 * time.Millisecond) }, end: func() { line.Delay(0) }},
 	)
 }
@@ -176,8 +178,9 @@ func (w *mongoWorld) live(ctx context.Context, day []trouble, people []*asker) (
 			return 0, err
 		}
 	}
+	leaderless := slices.ContainsFunc(day, func(tr trouble) bool { return tr.leaderless })
 	for _, tr := range day {
-		if tr.code == "" || tr.late && !long && *campaign == 0 {
+		if tr.code == "" || tr.late && (!long && *campaign == 0 || leaderless && tr.code == "not_connected") {
 			continue
 		}
 		if err := w.tells(ctx, tr.code); err != nil {
