@@ -612,19 +612,25 @@ func TestDevicesLeftOut(t *testing.T) {
 		got <- m.Text
 		return nil
 	})
-	if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
+	_, err := alice.Say(ctx, owner.LID(), "hi")
+	if err != nil {
 		t.Fatal(err)
 	}
 	<-got
+	to := alice.LID()
 	answer := func(text string, leaves int32, devices ...*whatsapptest.Phone) {
 		t.Helper()
 		leftOut.Store(0)
-		if err := c.Send(ctx, alice.LID().String(), chat.Part{ID: c.NewID(), Text: text}, nil); err != nil {
+		if err := c.Send(ctx, to.String(), chat.Part{ID: c.NewID(), Text: text}, nil); err != nil {
 			t.Fatal(err)
+		}
+		in := to // as the devices see it
+		if to == alice.LID() {
+			in = owner.LID()
 		}
 		for _, device := range devices {
 			heard, cancel := context.WithTimeout(ctx, 10*time.Second)
-			if _, err := device.Hear(heard, owner.LID(), text); err != nil {
+			if _, err := device.Hear(heard, in, text); err != nil {
 				t.Error(err)
 			}
 			cancel()
@@ -663,6 +669,13 @@ func TestDevicesLeftOut(t *testing.T) {
 	s.SetDevicesUntold(true)
 	desktop := alice.AddCompanion()
 	answer("to whom WhatsApp knows", 1, alice, laptop, tablet, desktop)
+
+	to = owner.LID()
+	answer("to oneself", 0, owner)
+	if to, err = alice.Group(ctx, "team", owner.LID(), bob.LID()); err != nil {
+		t.Fatal(err)
+	}
+	answer("to a group", 0, alice, bob, owner)
 }
 
 // A store that fails while a message is decrypted leaves the message with WhatsApp's server, and it comes

@@ -63,9 +63,9 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 // deliver sends a message under the ID. Where a message of the same person crosses it, so that its keys are not those of the
 // session any more, or a device is left out, it is built and sent again.
 func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID, id string, build func() *waE2E.Message) error {
-	supplemented, begun := 0, time.Now()
+	supplemented, listed, begun := 0, false, time.Now()
 	for try := 1; ; try++ {
-		sendCtx, uneven := device.Send(ctx), c.uneven.Load()
+		sendCtx, before := device.Send(ctx), c.uneven.Load()
 		_, err := wm.SendMessage(sendCtx, to, build(), whatsmeow.SendRequestExtra{ID: id})
 		// What fails in the store may have cost a device its copy, and the message what WhatsApp lets it pass by.
 		if failed := device.SendErr(sendCtx); failed != nil {
@@ -74,10 +74,15 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 			}
 			err = failed
 		}
-		got, left := device.Reached(sendCtx)
-		if c.uneven.Load() != uneven { // by this send or by one beside it
-			left = append(left, to.String())
+		if err == nil && c.uneven.Load() != before && c.listable(to) { // by this send or by one beside it
+			if !listed {
+				listed = true // anew, by whatsmeow
+				c.count(LeftOut)
+				continue
+			}
+			c.giveUp([]string{to.String()})
 		}
+		got, left := device.Reached(sendCtx)
 		if left = c.reachable(left); err == nil && len(left) > 0 {
 			c.count(LeftOut)
 			if supplemented < supplements && time.Since(begun) < supplementing {
@@ -90,7 +95,7 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 			if c.nobody(to, got) {
 				return errNobody
 			}
-			c.Log.Warn("some devices of the receiver do not show the message: WhatsApp does not give their keys, or knows other devices", "id", id, "devices", len(left))
+			c.Log.Warn("some devices of the receiver do not show the message: WhatsApp does not give their keys", "id", id, "devices", len(left))
 			c.giveUp(left)
 			return nil
 		}
@@ -121,8 +126,15 @@ func (c *Client) nobody(to types.JID, got []string) bool {
 	})
 }
 
-// reachable are those of some devices, given by their Signal addresses, and chats, whose devices WhatsApp knows others of, that were
-// not given up.
+// listable reports whether to read the devices of a chat's receiver anew may help where WhatsApp's server knows others. With oneself
+// whatsmeow lists both addresses of the account, which the server's list need not.
+func (c *Client) listable(to types.JID) bool {
+	_, me := c.client()
+	return !me.is(to.ToNonAD()) && len(c.reachable([]string{to.String()})) > 0
+}
+
+// reachable are those of some devices, given by their Signal addresses, and chats, for whose devices WhatsApp has another list, that
+// were not given up.
 func (c *Client) reachable(left []string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
