@@ -27,6 +27,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,7 +101,7 @@ func (c *container) wrap(d *store.Device) {
 	if c.watch.Call != nil {
 		inner = measured{inner, c.watch.Call}
 	}
-	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]looseRead{}, migrated: map[string]string{}, unkept: map[string]int{}, identities: map[string][32]byte{}}
+	g := &guard{AllSessionSpecificStores: inner, sync: c.sync, watch: c.watch, together: together, versions: map[string]uint64{}, loose: map[string]uint64{}, migrated: map[string]string{}, unkept: map[string]int{}, identities: map[string][32]byte{}}
 	d.SetAllStores(g)
 	d.LIDs = &lids{d.LIDs, g}
 	d.Container = c
@@ -120,9 +122,9 @@ type guard struct {
 	mu sync.Mutex
 	// versions counts the writes to each address since the process started.
 	versions map[string]uint64
-	// loose are what was last read outside a send and a decryption: by a retry receipt or a message to the account's own phone, one
+	// loose are the versions last read outside a send and a decryption: by a retry receipt or a message to the account's own phone, one
 	// at a time each. Where they cross, spent tells.
-	loose map[string]looseRead
+	loose map[string]uint64
 	// epoch counts the changes that touch addresses not known one by one.
 	epoch uint64
 	// migrated are the phone users whose sessions have moved to a LID user: whatsmeow asks
@@ -139,9 +141,6 @@ type guard struct {
 	// the decryption is then not begun.
 	broken error
 }
-
-// looseRead is of which version a session was when it was read, in which epoch.
-type looseRead struct{ version, epoch uint64 }
 
 // unkeptMost is how many messages wait for a sender key.
 const unkeptMost = 20
@@ -431,7 +430,7 @@ func (g *guard) note(ctx context.Context, address string) {
 		s.read[address] = g.versions[address]
 		s.mu.Unlock()
 	default:
-		g.loose[address] = looseRead{g.versions[address], g.epoch}
+		g.loose[address] = g.versions[address]
 	}
 }
 
@@ -504,7 +503,7 @@ func (g *guard) stale(ctx context.Context, address string) bool {
 		return ok && (read != g.versions[address] || s.epoch != g.epoch)
 	}
 	read, ok := g.loose[address]
-	return ok && read != looseRead{g.versions[address], g.epoch}
+	return ok && read != g.versions[address]
 }
 
 // overtaken reports whether another has used the counters that a session uses which is to be written outside a send and a decryption.
@@ -539,7 +538,7 @@ func (g *guard) DeleteSession(ctx context.Context, address string) error {
 
 func (g *guard) DeleteAllSessions(ctx context.Context, phone string) error {
 	defer g.lock(ctx)()
-	g.epoch++
+	g.changed(phone)
 	return g.AllSessionSpecificStores.DeleteAllSessions(ctx, phone)
 }
 
@@ -553,8 +552,19 @@ func (g *guard) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 		return g.misled(ctx, err)
 	}
 	g.migrated[pn.SignalAddressUser()] = lid.SignalAddressUser()
-	g.epoch++
+	g.changed(pn.SignalAddressUser(), lid.SignalAddressUser())
 	return nil
+}
+
+// changed notes a change of all sessions of some users. A send is held against any such change, what was read outside of one, which
+// is not repeated at once, only against those of its own user.
+func (g *guard) changed(users ...string) {
+	g.epoch++
+	for address := range g.loose {
+		if user, _, _ := strings.Cut(address, ":"); slices.Contains(users, user) {
+			g.versions[address]++
+		}
+	}
 }
 
 // misled notes a failure outside a send after which whatsmeow would go on with the wrong address. g.mu is held

@@ -440,6 +440,10 @@ func TestWhatThePhoneGivesIsStored(t *testing.T) {
 					got <- m.Text
 					return nil
 				})
+				if _, err := owner.Say(ctx, owner.LID(), "before"); err != nil { // so that there is a session with the phone
+					t.Fatal(err)
+				}
+				<-got
 				if _, err := alice.Say(ctx, owner.LID(), "hi"); err != nil {
 					t.Fatal(err)
 				}
@@ -449,6 +453,9 @@ func TestWhatThePhoneGivesIsStored(t *testing.T) {
 				}
 				broken.Store(true)
 				bot := s.Linked(owner.JID())[0]
+				if err := s.WaitSettled(ctx, bot); err != nil {
+					t.Fatal(err)
+				}
 				s.Stall(bot)
 				if _, err := alice.Say(ctx, owner.LID(), "what now?"); err != nil {
 					t.Fatal(err)
