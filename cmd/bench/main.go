@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	flags.IntVar(&l.messages, "messages", 300, "messages of one chat, each after the answer to the one before")
 	flags.IntVar(&l.chats, "chats", 100, "chats at once")
 	flags.IntVar(&l.each, "each", 5, "messages of each of these")
-	flags.DurationVar(&l.idle, "idle", 3*time.Second, "how long a peer rests after its start before its idle memory is read")
+	flags.DurationVar(&l.idle, "idle", 10*time.Second, "how long a peer rests after its start, while the runtime gives memory back, before its idle memory is read")
 	names := flags.String("peers", "example,bare,files,mongo", "which peers")
 	mongo := flags.String("mongo", "", "URL of an empty database on a MongoDB to use instead of the tests' stand-in")
 	growth := flags.Bool("growth", false, "measure the file store with a thousand and with a million messages")
