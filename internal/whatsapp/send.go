@@ -83,7 +83,8 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 			c.giveUp([]string{to.String()})
 		}
 		got, left := device.Reached(sendCtx)
-		if left = c.reachable(left); err == nil && len(left) > 0 {
+		nobody := len(left) > 0 && c.nobody(to, got)
+		if left = c.reachable(left); err == nil && (nobody || len(left) > 0) {
 			c.count(LeftOut)
 			if supplemented < supplements && time.Since(begun) < supplementing {
 				supplemented++
@@ -92,7 +93,7 @@ func (c *Client) deliver(ctx context.Context, wm *whatsmeow.Client, to types.JID
 				}
 				continue
 			}
-			if c.nobody(to, got) {
+			if nobody {
 				return errNobody
 			}
 			c.Log.Warn("some devices of the receiver do not show the message: WhatsApp does not give their keys", "id", id, "devices", len(left))
