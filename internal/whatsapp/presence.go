@@ -106,6 +106,12 @@ func (c *Client) busier(ctx context.Context, n int) {
 	}
 }
 
+// wholly is the context of a word that is said to its end, also where ctx has ended or ends meanwhile: whatsmeow counts a frame before it is
+// written, and one that is given up in between is overtaken by the next, at which the connection breaks.
+func wholly(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), telling)
+}
+
 // present tells WhatsApp whether the bot shows as online. It does while it answers, as only then
 // do people see it type, and while it awaits more of what they write, as only then it sees them type: seconds after their message. Otherwise it does not, so that the phone goes on ringing for its owner.
 func (c *Client) present(ctx context.Context, available bool) {
@@ -114,6 +120,8 @@ func (c *Client) present(ctx context.Context, available bool) {
 	if available {
 		presence = types.PresenceAvailable
 	}
+	ctx, cancel := wholly(ctx)
+	defer cancel()
 	// Without a push name, which a new device learns from the phone, there is no presence yet.
 	if err := wm.SendPresence(ctx, presence); err != nil && !errors.Is(err, whatsmeow.ErrNoPushName) {
 		c.Log.Debug("send presence", "err", mask.Text(err.Error()))

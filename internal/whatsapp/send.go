@@ -186,7 +186,9 @@ func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 	if err != nil || wm == nil {
 		return func() {}
 	}
-	show := func(ctx context.Context, s types.ChatPresence) {
+	show := func(s types.ChatPresence) {
+		ctx, cancel := wholly(ctx)
+		defer cancel()
 		if err := wm.SendChatPresence(ctx, jid, s, types.ChatPresenceMediaText); err != nil {
 			c.Log.Debug("show typing", "err", mask.Text(err.Error()))
 		}
@@ -199,13 +201,10 @@ func (c *Client) Typing(ctx context.Context, to string) (stop func()) {
 			return
 		}
 		c.busier(ctx, 1)
-		for show(ctx, types.ChatPresenceComposing); sleep(ctx, typing) == nil; {
-			show(ctx, types.ChatPresenceComposing)
+		for show(types.ChatPresenceComposing); sleep(ctx, typing) == nil; {
+			show(types.ChatPresenceComposing)
 		}
-		// The last word must go out even when ctx is done by then.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		show(ctx, types.ChatPresencePaused)
+		show(types.ChatPresencePaused)
 		c.busier(ctx, -1)
 	}()
 	return func() {
