@@ -243,8 +243,15 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	ledger := newLedger(cfg, store, models, site)
 	site.counts(cfg, ledger)
 	recorder := trail.NewRecorder(store, log)
-	tenant := &tenant{store: store, log: log, forgot: ledger.Forget}
-	box := inbox.New(watchedStore{store, site.metrics}, inbox.Options{
+	var box *inbox.Inbox
+	tenant := &tenant{notes: store, log: log, forget: func(ctx context.Context) error {
+		err := box.Forget(ctx)
+		if err == nil {
+			ledger.Forget()
+		}
+		return err
+	}}
+	box = inbox.New(watchedStore{store, site.metrics}, inbox.Options{
 		Ended: site.metrics.turn,
 		Ready: func(ctx context.Context) error {
 			if err := wa.WaitOnline(ctx); err != nil {
@@ -267,6 +274,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Holds:    func(chatJID string, lasts time.Duration) { wa.Expect(chatJID, lasts) },
 		Said:     o.Now,
 		Lease:    turnTime(cfg),
+		History:  cfg.Model.History,
 	}, log)
 	wa = whatsapp.New(whatsapp.Options{
 		Devices: store.Devices(),

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"wabot/internal/inbox"
 	"wabot/internal/mask"
 	"wabot/internal/whatsapp"
 )
@@ -15,13 +14,10 @@ import (
 // tenant is the account whose messages the inbox holds. Linking another one must not have it answer what was
 // asked of the first, nor read what was said to that.
 type tenant struct {
-	store interface {
-		inbox.Store
-		whatsapp.Notes
-	}
-	log *slog.Logger
-	// forgot, if set, is told that what was stored is gone.
-	forgot func()
+	notes whatsapp.Notes
+	// forget removes all messages and what came of them.
+	forget func(ctx context.Context) error
+	log    *slog.Logger
 
 	mu      sync.Mutex
 	account string // that is known to live here
@@ -38,21 +34,18 @@ func (t *tenant) moveIn(ctx context.Context, account string) error {
 	if account == t.account || account == "" {
 		return nil
 	}
-	before, err := t.store.Note(ctx, noteAccount)
+	before, err := t.notes.Note(ctx, noteAccount)
 	if err != nil {
 		return fmt.Errorf("read whose messages are stored: %w", err)
 	}
 	if before != nil && string(before) != account {
 		t.log.Warn("another account was linked; the messages and the history of the one before are removed", "before", mask.JID(string(before)), "now", mask.JID(account))
-		if err := t.store.Forget(ctx); err != nil {
+		if err := t.forget(ctx); err != nil {
 			return fmt.Errorf("remove another account's messages: %w", err)
-		}
-		if t.forgot != nil {
-			t.forgot()
 		}
 	}
 	if string(before) != account {
-		if err := t.store.SetNote(ctx, noteAccount, []byte(account)); err != nil {
+		if err := t.notes.SetNote(ctx, noteAccount, []byte(account)); err != nil {
 			return fmt.Errorf("note whose messages are stored: %w", err)
 		}
 	}

@@ -44,7 +44,7 @@ func TestStoreFailureAtLoginIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &notes{kept: map[string]string{}, fails: 3}
-		tenant := tenant{store: s, log: slog.New(slog.DiscardHandler)}
+		tenant := tenant{notes: s, forget: s.Forget, log: slog.New(slog.DiscardHandler)}
 		if err := tenant.settle(t.Context(), "1@s.whatsapp.net"); err != nil || s.kept[noteAccount] != "1@s.whatsapp.net" {
 			t.Errorf("settled as %q: %v", s.kept[noteAccount], err)
 		}

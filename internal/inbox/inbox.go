@@ -61,6 +61,9 @@ type Options struct {
 	// Ended, if set, is told what became of each try at a turn, and how long ago the first of its
 	// messages was sent.
 	Ended func(o Outcome, waited time.Duration)
+	// History is how many turns of a chat's history the answerer asks for at each turn: so many of the chats that were answered lately
+	// are kept in memory. Zero keeps none.
+	History int
 	// Now is the machine's clock, time.Now if nil.
 	Now func() time.Time
 	// Said is the time by the clock that messages' times are of, WhatsApp's; Now if nil.
@@ -82,7 +85,7 @@ const (
 
 // Inbox is a queue of messages on a Store. Its methods are safe for concurrent use.
 type Inbox struct {
-	store Store
+	store *recent
 	opts  Options
 	log   *slog.Logger
 	clock *clock
@@ -112,7 +115,7 @@ func New(store Store, opts Options, log *slog.Logger) *Inbox {
 	if opts.Said == nil {
 		opts.Said = opts.Now
 	}
-	return &Inbox{store: store, opts: opts, log: log, clock: newClock(opts.Now), wake: make(chan struct{}, 1), replies: map[string]*chat.Reply{}}
+	return &Inbox{store: newRecent(store, opts.History), opts: opts, log: log, clock: newClock(opts.Now), wake: make(chan struct{}, 1), replies: map[string]*chat.Reply{}}
 }
 
 func setDefault[T comparable](v *T, d T) {
@@ -172,7 +175,7 @@ func (b *Inbox) SaveReply(ctx context.Context, t *chat.Turn, r chat.Reply) error
 	return nil
 }
 
-// History returns the last n turns of a chat that are finished or given up, oldest first.
+// History returns the last n turns of a chat that are finished or given up, oldest first. Only the slice itself may be changed.
 func (b *Inbox) History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
 	all, err := b.store.History(ctx, chatJID, n)
 	if err != nil {
@@ -194,6 +197,14 @@ func (b *Inbox) Find(ctx context.Context, like chat.Message) (chat.Exchange, err
 func (b *Inbox) Amend(ctx context.Context, messages []chat.Message, r *chat.Reply) error {
 	if err := b.store.Amend(ctx, messages, r); err != nil {
 		return fmt.Errorf("change stored messages: %w", err)
+	}
+	return nil
+}
+
+// Forget removes all that is stored.
+func (b *Inbox) Forget(ctx context.Context) error {
+	if err := b.store.Forget(ctx); err != nil {
+		return fmt.Errorf("forget all messages: %w", err)
 	}
 	return nil
 }
@@ -251,9 +262,10 @@ func (b *Inbox) Run(ctx context.Context, answer func(ctx context.Context, t chat
 			return err
 		}
 		turns.Go(func() {
-			defer b.rouse() // the chat may have more
-			defer func() { <-free }()
 			b.run(answering, t, answer)
+			<-free
+			b.rouse() // the chat may have more
+			b.store.ahead(answering, t.Chat)
 		})
 	}
 }

@@ -1,0 +1,203 @@
+package inbox
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"wabot/internal/chat"
+)
+
+const (
+	// freshness is how long a history is taken from memory: what Sweep deletes of it meanwhile is told for so long.
+	freshness = 10 * time.Minute
+	// mostRecent bounds the histories in memory, in bytes.
+	mostRecent = 4 << 20
+)
+
+// recent is a Store with the last n turns of the chats that were answered lately in memory: the answerer asks for them at each
+// turn. All that changes a history must go through it, but for Sweep. What it returns must not be changed, other than the slice itself.
+type recent struct {
+	Store
+	n int
+
+	mu    sync.Mutex
+	chats map[string]*past
+	size  int // of all of them
+	// reads are those under way of histories that have not changed since they began.
+	reads map[string]*past
+	// moved is where what was stored under an address went, again what has got something anew since.
+	moved map[string]string
+	again map[string]bool
+}
+
+// past is a chat's history, as it was read at a time.
+type past struct {
+	all  []chat.Exchange
+	read time.Time
+	size int // in bytes, about
+}
+
+func newRecent(store Store, n int) *recent {
+	return &recent{Store: store, n: n, chats: make(map[string]*past), reads: make(map[string]*past), moved: make(map[string]string), again: make(map[string]bool)}
+}
+
+// History implements Store.
+func (r *recent) History(ctx context.Context, chatJID string, n int) ([]chat.Exchange, error) {
+	if n > r.n || n < 0 || ctx.Err() != nil {
+		return r.Store.History(ctx, chatJID, n)
+	}
+	r.mu.Lock()
+	p := r.chats[chatJID]
+	r.mu.Unlock()
+	if p == nil || time.Since(p.read) > freshness {
+		var err error
+		if p, err = r.look(ctx, chatJID); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Clone(p.all[max(0, len(p.all)-n):]), nil
+}
+
+// look reads a history, and keeps it unless it has changed meanwhile.
+func (r *recent) look(ctx context.Context, chatJID string) (*past, error) {
+	p := &past{read: time.Now(), size: len(chatJID)}
+	r.mu.Lock()
+	r.reads[chatJID] = p
+	r.mu.Unlock()
+	var err error
+	p.all, err = r.Store.History(ctx, chatJID, r.n)
+	for _, x := range p.all {
+		p.size += sizeOf(x)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reads[chatJID] != p {
+		return p, err
+	}
+	delete(r.reads, chatJID)
+	r.drop(chatJID)
+	if err != nil || p.size > mostRecent {
+		return p, err
+	}
+	for other := range r.chats { // any
+		if r.size+p.size <= mostRecent {
+			break
+		}
+		r.drop(other)
+	}
+	r.chats[chatJID] = p
+	r.size += p.size
+	return p, nil
+}
+
+// sizeOf is about how many bytes of memory x takes.
+func sizeOf(x chat.Exchange) (n int) {
+	const each = 500
+	for _, m := range x.Messages {
+		n += each + len(m.Text) + len(m.Read)
+		if m.Quoted != nil {
+			n += each + len(m.Quoted.Text) + len(m.Quoted.Read)
+		}
+	}
+	if x.Reply != nil {
+		for _, p := range x.Reply.Parts {
+			n += each + len(p.Text) + len(p.Draft)
+		}
+	}
+	return n
+}
+
+// drop forgets what is in memory of a chat.
+func (r *recent) drop(chatJID string) {
+	if p := r.chats[chatJID]; p != nil {
+		r.size -= p.size
+		delete(r.chats, chatJID)
+	}
+}
+
+// changed forgets what is in memory of some chats, of all where none is named.
+func (r *recent) changed(chatJIDs ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(chatJIDs) == 0 {
+		clear(r.chats)
+		clear(r.reads)
+		r.size = 0
+	}
+	for _, jid := range chatJIDs {
+		r.drop(jid)
+		delete(r.reads, jid)
+	}
+}
+
+// ahead reads the history of a chat whose turn has just ended: the chat's next turn will ask for it, and waits for it then. Where
+// that fails it is read then.
+func (r *recent) ahead(ctx context.Context, chatJID string) {
+	if r.n > 0 {
+		_, _ = r.History(ctx, chatJID, r.n)
+	}
+}
+
+// Put implements Store. What it moves to another address changes two histories.
+func (r *recent) Put(ctx context.Context, m chat.Message, now time.Time) error {
+	r.mu.Lock()
+	moves := m.ChatAlt != "" && (r.moved[m.ChatAlt] != m.Chat || r.again[m.ChatAlt])
+	if moves {
+		r.moved[m.ChatAlt] = m.Chat
+		delete(r.again, m.ChatAlt)
+	}
+	r.mu.Unlock()
+	err := r.Store.Put(ctx, m, now)
+	r.mu.Lock()
+	if r.moved[m.Chat] != "" {
+		r.again[m.Chat] = true
+	}
+	if moves && err != nil {
+		r.again[m.ChatAlt] = true
+	}
+	r.mu.Unlock()
+	if moves {
+		r.changed(m.Chat, m.ChatAlt)
+	}
+	return err
+}
+
+// ended tells that the turn of a chat has ended, under whichever address it is found by now.
+func (r *recent) ended(chatJID string) {
+	r.mu.Lock()
+	at := r.moved[chatJID]
+	r.mu.Unlock()
+	r.changed(chatJID, at)
+}
+
+// Finish implements Store.
+func (r *recent) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
+	defer r.ended(t.Chat)
+	return r.Store.Finish(ctx, t, now)
+}
+
+// Fail implements Store.
+func (r *recent) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
+	defer r.ended(t.Chat)
+	return r.Store.Fail(ctx, t, now, reason)
+}
+
+// Amend implements Store.
+func (r *recent) Amend(ctx context.Context, messages []chat.Message, reply *chat.Reply) error {
+	defer r.changed()
+	return r.Store.Amend(ctx, messages, reply)
+}
+
+// Release implements Store. Until now another process may have driven the device.
+func (r *recent) Release(ctx context.Context) error {
+	defer r.changed()
+	return r.Store.Release(ctx)
+}
+
+// Forget implements Store.
+func (r *recent) Forget(ctx context.Context) error {
+	defer r.changed()
+	return r.Store.Forget(ctx)
+}
