@@ -88,7 +88,8 @@ type patch struct{ file, old, new string }
 
 // patches make FerretDB look a document up by its _id where a filter says more than that, too, or names several _ids, and give the
 // tables the index for it. It checks each document that it finds against the whole filter, so this saves it
-// nothing but the reading of the whole collection for each.
+// nothing but the reading of the whole collection for each. What it has decoded once it does not decode again, as long as it is
+// unchanged, and it does not note the stack at which each of its iterators was made.
 var patches = []patch{{
 	"internal/backends/sqlite/collection.go",
 	`	if params.Filter.Len() == 1 {
@@ -134,6 +135,63 @@ var patches = []patch{{
 			if key.Field == "_id" {
 				columns[i] = IDColumn
 			}
+`,
+}, {
+	"internal/handler/sjson/sjson.go",
+	`// Unmarshal decodes the top-level document.
+// It decodes document's schema from the ` + "`$s`" + ` field and uses it to decode the data of the document.
+func Unmarshal(data []byte) (*types.Document, error) {
+`,
+	`var (
+	decodedM sync.RWMutex
+	decoded  = make(map[string]*types.Document)
+)
+
+// Unmarshal gives a copy of the document that is decoded from the data.
+func Unmarshal(data []byte) (*types.Document, error) {
+	decodedM.RLock()
+	d := decoded[string(data)]
+	decodedM.RUnlock()
+	if d != nil {
+		return d.DeepCopy(), nil
+	}
+	d, err := unmarshal(data)
+	if err != nil {
+		return nil, err
+	}
+	decodedM.Lock()
+	if len(decoded) == 5000 {
+		clear(decoded)
+	}
+	decoded[string(data)] = d.DeepCopy()
+	decodedM.Unlock()
+	return d, nil
+}
+
+func unmarshal(data []byte) (*types.Document, error) {
+`,
+}, {
+	"internal/handler/sjson/sjson.go",
+	`	"io"
+`,
+	`	"io"
+	"sync"
+`,
+}, {
+	"internal/util/resource/resource.go",
+	`func Track(obj any, token *Token) {
+`,
+	`func Track(any, *Token) {}
+
+func track(obj any, token *Token) {
+`,
+}, {
+	"internal/util/resource/resource.go",
+	`func Untrack(obj any, token *Token) {
+`,
+	`func Untrack(any, *Token) {}
+
+func untrack(obj any, token *Token) {
 `,
 }}
 
