@@ -66,7 +66,7 @@ func backupWorld(t *testing.T, binary string) (*world, context.Context) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.close)
-	w.env = []string{"ALLOW=*", "BACKUP_PASSPHRASE=correct horse battery"}
+	w.env = []string{"ALLOW=*", "BACKUP_PASSPHRASE=correct horse battery", "SCRYPT=10"}
 	return w, ctx
 }
 

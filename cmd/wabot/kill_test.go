@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,7 +24,8 @@ import (
 )
 
 // wabot is the program as the stories run it: the real one, but that KILL_AT names a call of the store
-// at which it kills itself, CALLS where it asks about each call, and LEASE the life of its leases.
+// at which it kills itself, CALLS where it asks about each call, LEASE the life of its leases, and SCRYPT the work factor of
+// its passphrases.
 func wabot() {
 	ctx, interrupts := app.Signals(os.Args[1:])
 	p := app.Process{Args: os.Args[1:], Getenv: os.Getenv, Dotenv: ".env", Self: self(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Interrupts: interrupts}
@@ -40,6 +42,12 @@ func wabot() {
 	if life := os.Getenv("LEASE"); life != "" {
 		var err error
 		if p.Lease, err = time.ParseDuration(life); err != nil {
+			panic(err)
+		}
+	}
+	if factor := os.Getenv("SCRYPT"); factor != "" {
+		var err error
+		if p.Scrypt, err = strconv.Atoi(factor); err != nil {
 			panic(err)
 		}
 	}

@@ -54,6 +54,8 @@ type Process struct {
 	// Lease is the life of the lease by which one process of several drives the device, zero for
 	// mongostore's own; tests that kill the process often shorten it.
 	Lease time.Duration
+	// Scrypt is the work factor of a passphrase, as a power of two, zero for age's own; tests that export often lessen it.
+	Scrypt int
 }
 
 // command is one of the program's commands. Each has a file of its own where it is more than

@@ -79,6 +79,9 @@ func (c sessions) export(ctx context.Context, flags *flag.FlagSet, args []string
 		if err != nil {
 			return fmt.Errorf("encrypt the backup: %w", err)
 		}
+		if c.Scrypt > 0 {
+			r.SetWorkFactor(c.Scrypt)
+		}
 		to = []age.Recipient{r}
 	}
 	rows := 0
