@@ -66,7 +66,7 @@ func backupWorld(t *testing.T, binary string) (*world, context.Context) {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.close)
-	w.env = []string{"ALLOW=*", "BACKUP_PASSPHRASE=correct horse battery", "SCRYPT=10"}
+	w.env = []string{"ALLOW=*", "BACKUP_PASSPHRASE=correct horse battery", "SCRYPT=10", "LEASE=6s"}
 	return w, ctx
 }
 

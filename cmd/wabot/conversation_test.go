@@ -152,7 +152,7 @@ func TestKillDuringEdit(t *testing.T) {
 				t.Parallel()
 				ctx := withPatience(t)
 				w, do := newStory(t)
-				w.env = append(settings(t), "ALLOW=*", "LEASE=4s")
+				w.keepsIn(t, settings, "ALLOW=*")
 				do(w.pair(ctx))
 				alice, chat := w.phone("alice"), w.owner.LID()
 				_, err := alice.Say(ctx, chat, "!ai wich")

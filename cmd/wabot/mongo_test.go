@@ -40,9 +40,7 @@ type mongoWorld struct {
 	takeovers int
 	// expected, if set, says which problems are the test's own doing.
 	expected func(problem string) bool
-	// release gives back the lease of a process that is dead; nil where there is none.
-	release func(context.Context) error
-	retries atomic.Int32 // retry receipts of the bot
+	retries  atomic.Int32 // retry receipts of the bot
 }
 
 func newMongoWorld(t *testing.T, settings ...string) *mongoWorld {
@@ -662,8 +660,7 @@ func (w *mongoWorld) restart(ctx context.Context) error {
 // longLease is for the sweeps, in which no process waits for a lease's end, and the database is busy.
 const longLease = "LEASE=1m"
 
-// startAgain starts wabot after its end. It gives back the lease of the dead process, whose end would have to be waited for: how
-// long that takes is for other tests.
+// startAgain starts wabot after its end, and gives back the lease of the dead process.
 func (w *mongoWorld) startAgain(ctx context.Context) error {
 	if w.release != nil {
 		if err := w.release(ctx); err != nil {

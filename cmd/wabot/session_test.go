@@ -68,7 +68,7 @@ func TestSessionMovesBetweenStores(t *testing.T) {
 		}
 	}
 	const mongoEnabled = "MONGO_ENABLED=True"
-	w.env = []string{"ALLOW=*", "MONGO_URL=" + mongotest.New(t)}
+	w.env = []string{"ALLOW=*", "LEASE=6s", "MONGO_URL=" + mongotest.New(t)}
 	do(w.pair(ctx))
 	chats("one")
 	// What is set for a chat, and what was said in a group, goes along.

@@ -85,7 +85,7 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			if err != nil {
 				return err
 			}
-			w.env = settings(t)
+			w.keepsIn(t, settings)
 			// For what a script runs by itself.
 			env.Setenv("MODEL_URL", w.model.URL())
 			env.Vars = append(env.Vars, w.services()...)
@@ -148,11 +148,21 @@ func onEachStore(t *testing.T, test func(t *testing.T, store string)) {
 	}
 }
 
+// keepsIn gives the bot a store of its own, with the settings of one of the stores.
+func (w *world) keepsIn(t *testing.T, settings func(*testing.T) []string, more ...string) {
+	w.env = append(settings(t), more...)
+	for _, s := range w.env {
+		if address, ok := strings.CutPrefix(s, "MONGO_URL="); ok {
+			w.release = releaseLeases(t, address)
+		}
+	}
+}
+
 // stores are the settings that choose each of the stores, a new one at every call.
 var stores = map[string]func(*testing.T) []string{
 	"files": func(*testing.T) []string { return nil },
 	"mongo": func(t *testing.T) []string {
-		return []string{"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.Start(t).URL}
+		return []string{"MONGO_ENABLED=True", "MONGO_URL=" + mongotest.New(t)}
 	},
 }
 

@@ -43,6 +43,10 @@ type world struct {
 	dir    string
 	disk   string // that forgets, if any; see powerless
 
+	// release gives back the lease of a process that was killed, whose end would have to be waited for: how long that takes is for
+	// other tests. It is nil where there is none.
+	release func(context.Context) error
+
 	typed time.Time // when somebody last began to type in a script
 
 	mu     sync.Mutex
@@ -281,7 +285,15 @@ func (p *process) stop() error {
 }
 
 // exits waits for wabot to exit with a code; -1 is the death by a signal.
-func (w *world) exits(code int) error { return w.bot.exits(code) }
+func (w *world) exits(code int) error {
+	err := w.bot.exits(code)
+	if err != nil || code != -1 || w.release == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return w.release(ctx)
+}
 
 func (p *process) exits(code int) error {
 	select {

@@ -148,7 +148,7 @@ func (c sessions) take(ctx context.Context, name string) (_ *witnessed, _ contex
 		return nil, nil, nil, err
 	}
 	// Whoever leads renews its lease all the time; who does not come to lead within its life was refused.
-	waiting, cancel := context.WithTimeout(ctx, mongostore.DefaultLease+5*time.Second)
+	waiting, cancel := context.WithTimeout(ctx, cmp.Or(c.Lease, mongostore.DefaultLease)*3/2)
 	defer cancel()
 	leader := ""
 	err = store.Store.Lead(waiting, func(l string) {
