@@ -638,7 +638,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	if turn.Tries, err = tries(next.Tries); err != nil {
 		return chat.Turn{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	if err := s.save(ctx, b, doing, &next, folded, nil); err != nil {
+	if err := s.save(ctx, b, s.looseInbox, doing, &next, folded, nil); err != nil {
 		return chat.Turn{}, err
 	}
 	b.seq++
@@ -650,7 +650,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 
 // save writes a turn over what was there before. Where it has ended, its messages are then closed, in
 // the same command; folded turns are deleted after it. What is to be written before it is in first.
-func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, folded []string, first []mongo.WriteModel) error {
+func (s *Store) save(ctx context.Context, b *box, to *mongo.Collection, doing string, t *turnRow, folded []string, first []mongo.WriteModel) error {
 	t.Rev++
 	filter := bson.D{field("_id", t.ID), field("rev", t.Rev-1)}
 	if t.Rev == 1 {
@@ -672,7 +672,7 @@ func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, fold
 		if len(models) == 0 {
 			return nil
 		}
-		_, err := s.inboxRows.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
+		_, err := to.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
 		if !mongo.IsDuplicateKeyError(err) {
 			return err
 		}
@@ -741,7 +741,7 @@ func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 }
 
 // change writes a turn that the caller holds, as edit makes it.
-func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func(*turnRow), first ...mongo.WriteModel) error {
+func (s *Store) change(ctx context.Context, to *mongo.Collection, doing string, t chat.Turn, edit func(*turnRow), first ...mongo.WriteModel) error {
 	if s.passive.Load() {
 		// Also where the database is silent, and cannot even be read: nobody waits for it with a turn that is not theirs.
 		return fmt.Errorf("%s: %w", doing, errPassive)
@@ -757,7 +757,7 @@ func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func
 	}
 	next := *b.turns[i]
 	edit(&next)
-	if err := s.save(ctx, b, doing, &next, nil, first); err != nil {
+	if err := s.save(ctx, b, to, doing, &next, nil, first); err != nil {
 		return err
 	}
 	b.turns[i] = &next
@@ -777,7 +777,7 @@ func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error 
 	if err != nil {
 		return fmt.Errorf("save a reply: %w", err)
 	}
-	return s.change(ctx, "save a reply", t, func(row *turnRow) { row.Reply = string(text) }, charges...)
+	return s.change(ctx, s.inboxRows, "save a reply", t, func(row *turnRow) { row.Reply = string(text) }, charges...)
 }
 
 // Finish implements inbox.Store.
@@ -789,21 +789,21 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 			return fmt.Errorf("finish a turn: %w", err)
 		}
 	}
-	return s.change(ctx, "finish a turn", t, func(row *turnRow) {
+	return s.change(ctx, s.looseInbox, "finish a turn", t, func(row *turnRow) {
 		row.Reply, row.Lease, row.Open, row.Ended, row.Tries = string(text), "", false, now.UnixNano(), triesText(t.Tries)
 	})
 }
 
 // Retry implements inbox.Store.
 func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.change(ctx, "put a turn off", t, func(row *turnRow) {
+	return s.change(ctx, s.inboxRows, "put a turn off", t, func(row *turnRow) {
 		row.Lease, row.Ready, row.Tries = "", at.UnixNano(), triesText(t.Tries)
 	})
 }
 
 // Fail implements inbox.Store.
 func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
-	return s.change(ctx, "give a turn up", t, func(row *turnRow) {
+	return s.change(ctx, s.inboxRows, "give a turn up", t, func(row *turnRow) {
 		row.Failure, row.Lease, row.Open, row.Ended, row.Tries = reason, "", false, now.UnixNano(), triesText(t.Tries)
 	})
 }
@@ -825,7 +825,7 @@ func (s *Store) Release(ctx context.Context) error {
 		}
 		next := *t
 		next.Lease, next.Ready = "", 0
-		if err := s.save(ctx, b, doing, &next, nil, nil); err != nil {
+		if err := s.save(ctx, b, s.inboxRows, doing, &next, nil, nil); err != nil {
 			return err
 		}
 		b.turns[i] = &next

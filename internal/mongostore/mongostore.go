@@ -87,6 +87,10 @@ type Store struct {
 	sessions, macs, contacts, chats, secrets, outgoing, tokens, lidMap *mongo.Collection
 	meta, leases, inboxRows                                            *mongo.Collection
 
+	// What is written through these is not waited for until it is in the journal: see loose.
+	looseSessions, looseOutgoing, looseInbox *mongo.Collection
+	looseConcern                             *writeconcern.WriteConcern
+
 	// generation counts the times that everything read so far had to be forgotten.
 	generation atomic.Int64
 	// passive is set from the loss of a lease until one is acquired: nothing may be written.
@@ -182,6 +186,15 @@ func (s *Store) collections(database string) {
 	} {
 		*c = s.db.Collection(name)
 	}
+	s.looseSessions, s.looseOutgoing, s.looseInbox = s.loose(s.sessions), s.loose(s.outgoing), s.loose(s.inboxRows)
+}
+
+// loose is c for writes that a crash of a standalone server may undo: that a turn is claimed or finished, a copy of what is sent, and
+// that the text of what was stored is not needed any more. What is undone is done again, to the same end. The server writes its journal
+// ten times a second, and whenever another write of ours waits for it (MongoDB's manual, "Journaling"); a replica set's majority has
+// it in the journal all the same.
+func (s *Store) loose(c *mongo.Collection) *mongo.Collection {
+	return c.Clone(options.Collection().SetWriteConcern(s.looseConcern))
 }
 
 func (s *Store) connect(ctx context.Context, o Options) error {
@@ -201,8 +214,11 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	if !concern.Acknowledged() {
 		return ErrUnacknowledged
 	}
-	journal := true
-	opts.SetWriteConcern(&writeconcern.WriteConcern{W: cmp.Or[any](concern.W, "majority"), Journal: orElse(concern.Journal, &journal)})
+	journalled := func(otherwise bool) *writeconcern.WriteConcern {
+		return &writeconcern.WriteConcern{W: cmp.Or[any](concern.W, "majority"), Journal: orElse(concern.Journal, &otherwise)}
+	}
+	opts.SetWriteConcern(journalled(true))
+	s.looseConcern = journalled(false)
 	if opts.AppName == nil {
 		opts.SetAppName("wabot")
 	}

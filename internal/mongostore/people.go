@@ -435,7 +435,7 @@ func (d *device) sentID(chat types.JID, id types.MessageID) string {
 func (d *device) AddOutgoingEvent(ctx context.Context, chat types.JID, id types.MessageID, format string, plaintext []byte) error {
 	row := sent{ID: d.sentID(chat, id), Device: d.id, Format: format, Plaintext: plaintext, At: d.s.now().UnixMilli()}
 	return d.write(ctx, "keep a sent message", func(ctx context.Context) error {
-		return upsert(d.s.outgoing.ReplaceOne(ctx, byID(row.ID), row, options.Replace().SetUpsert(true)))
+		return upsert(d.s.looseOutgoing.ReplaceOne(ctx, byID(row.ID), row, options.Replace().SetUpsert(true)))
 	})
 }
 

@@ -485,7 +485,7 @@ func (d *device) PutBufferedEvent(ctx context.Context, hash [32]byte, plaintext 
 
 func (d *device) ClearBufferedEventPlaintext(ctx context.Context, hash [32]byte) error {
 	return d.write(ctx, "clear a buffered event", func(ctx context.Context) error {
-		_, err := d.s.sessions.UpdateOne(ctx, byID(d.eventID(hash)), set(bson.D{{Key: "plaintext", Value: nil}}))
+		_, err := d.s.looseSessions.UpdateOne(ctx, byID(d.eventID(hash)), set(bson.D{{Key: "plaintext", Value: nil}}))
 		return err
 	})
 }
