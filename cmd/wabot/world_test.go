@@ -39,6 +39,7 @@ type world struct {
 	device   types.JID // of the bot, once it is paired
 
 	binary string
+	zone   string   // in which it was about noon at the beginning; see noon
 	env    []string // of wabot, beside what leads it into this world
 	dir    string
 	disk   string // that forgets, if any; see powerless
@@ -179,7 +180,7 @@ func (p *process) wait(ctx context.Context, what string, find func(output string
 func newWorld(binary, dir string) (*world, error) {
 	w := &world{
 		phones: map[string]*whatsapptest.Phone{}, groups: map[string]types.JID{}, heard: map[string]int{},
-		binary: binary, dir: dir,
+		binary: binary, zone: noon(time.Now()), dir: dir,
 	}
 	w.model.Answer = func(r llmtest.Request) string {
 		w.mu.Lock()
@@ -231,13 +232,14 @@ func (w *world) environment() ([]string, error) {
 	}
 	root := whatsapptest.RootKey()
 	return []string{
-		"TZ=" + noon(time.Now()), "PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
+		"TZ=" + w.zone, "PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
 		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
 		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"), "LOG_FORMAT=text",
 	}, nil
 }
 
-// noon is a time zone in which it is about noon: no day and no month ends within a story.
+// noon is a time zone in which it is about noon: no day and no month ends within a story that keeps to it, as it would in another one
+// from a start of wabot to the next.
 func noon(now time.Time) string { return fmt.Sprintf("Etc/GMT%+d", now.UTC().Hour()-12) }
 
 // start runs wabot, with more in its environment.
