@@ -174,6 +174,11 @@ func TestCompleteDownAndUp(t *testing.T) {
 	c := client(s)
 	s.Down()
 	_, err := c.Complete(t.Context(), ask("Hi"))
+	if e := kindOf(t, err); e.Kind != llm.Unavailable {
+		t.Error(e)
+	}
+	nobody := client(s, func(o *llm.Options) { o.BaseURL = "http://127.0.0.1:1/v1" })
+	_, err = nobody.Complete(t.Context(), ask("Hi"))
 	if e := kindOf(t, err); e.Kind != llm.Unavailable || !strings.Contains(e.Error(), "refused") {
 		t.Error(e)
 	}

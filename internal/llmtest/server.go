@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,10 +38,11 @@ type Server struct {
 	// Models are the names that the server knows and lists; empty accepts any name.
 	Models []string
 
+	door   *door
+	http   *http.Server
+	served chan struct{} // closed when http.Serve has returned
+
 	mu       sync.Mutex
-	addr     string // of the first listener, kept over Down and Up
-	http     *http.Server
-	served   chan struct{} // closed when http.Serve has returned
 	fault    Fault
 	requests []Request
 	changed  chan struct{} // closed and replaced when requests grows
@@ -72,25 +72,16 @@ func New(t TB) *Server {
 
 // Start begins to listen, on a free port of 127.0.0.1. It is called once.
 func (s *Server) Start() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed = make(chan struct{})
-	s.quit, s.stop = context.WithCancel(context.Background())
-	return s.listen("127.0.0.1:0")
-}
-
-// listen serves on addr. The caller holds mu.
-func (s *Server) listen(addr string) error {
-	l, err := net.Listen("tcp", addr)
+	d, err := newDoor()
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	s.addr = l.Addr().String()
-	srv, served := &http.Server{Handler: s.mux(), ReadHeaderTimeout: time.Minute}, make(chan struct{})
-	s.http, s.served = srv, served
+	s.changed = make(chan struct{})
+	s.quit, s.stop = context.WithCancel(context.Background())
+	s.door, s.http, s.served = d, &http.Server{Handler: s.mux(), ReadHeaderTimeout: time.Minute}, make(chan struct{})
 	go func() {
-		defer close(served)
-		_ = srv.Serve(l) // always an error; that of a listener closed by Down or Close
+		defer close(s.served)
+		_ = s.http.Serve(d) // always an error; that of a listener closed by Close
 	}()
 	return nil
 }
@@ -100,39 +91,24 @@ func (s *Server) Close() {
 	s.mu.Lock()
 	s.stop() // from here on no handler begins, so that Wait can count them
 	s.mu.Unlock()
-	s.Down()
+	_ = s.http.Close()
+	<-s.served
 	s.handlers.Wait()
 }
 
-// Down cuts every connection and refuses new ones, until Up. What was asked stays known.
-func (s *Server) Down() {
-	s.mu.Lock()
-	srv, served := s.http, s.served
-	s.http = nil
-	s.mu.Unlock()
-	if srv == nil {
-		return
-	}
-	_ = srv.Close()
-	<-served
-}
+// Down cuts every connection and lets no new one live, until Up. What was asked stays known.
+func (s *Server) Down() { s.door.set(true) }
 
-// Up listens again, on the port of before.
+// Up ends Down, on the port of before.
 func (s *Server) Up() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.http != nil {
+	if !s.door.set(false) {
 		return errors.New("the server is up already")
 	}
-	return s.listen(s.addr)
+	return nil
 }
 
 // URL is the base URL for a client: http://127.0.0.1:port/v1. It stays the same over Down and Up.
-func (s *Server) URL() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return "http://" + s.addr + "/v1"
-}
+func (s *Server) URL() string { return "http://" + s.door.Addr().String() + "/v1" }
 
 // Fail makes requests fail from now on, as f says. Fail(Fault{}) heals the server.
 func (s *Server) Fail(f Fault) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -117,6 +118,10 @@ func TestDownAndUp(t *testing.T) {
 	s.Down()
 	if _, _, err := post(t, s, whole); err == nil {
 		t.Error("a server that is down answered")
+	}
+	if l, err := net.Listen("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/v1")); err == nil {
+		t.Error("another can take the port of a server that is down")
+		l.Close()
 	}
 	if err := s.Up(); err != nil {
 		t.Fatal(err)
