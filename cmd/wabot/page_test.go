@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -89,18 +90,26 @@ func TestReadiness(t *testing.T) {
 	t.Parallel()
 	ctx := withPatience(t)
 	w, do := newStory(t)
+	// ready waits until /readyz says so.
 	ready := func(code int, state, reason string, codes ...string) {
 		t.Helper()
-		got, body, err := w.ask(ctx, "/readyz", "")
-		do(err)
-		var r struct {
-			Ready         bool
-			State, Reason string
-			Codes         []string
-		}
-		do(json.Unmarshal([]byte(body), &r))
-		if got != code || r.Ready != (code == 200) || r.State != state || !strings.Contains(r.Reason, reason) || !slices.Equal(r.Codes, codes) {
-			t.Fatalf("/readyz: %d %s, want %d %s %q", got, body, code, state, reason)
+		for {
+			got, body, err := w.ask(ctx, "/readyz", "")
+			do(err)
+			var r struct {
+				Ready         bool
+				State, Reason string
+				Codes         []string
+			}
+			do(json.Unmarshal([]byte(body), &r))
+			if got == code && r.Ready == (code == 200) && r.State == state && strings.Contains(r.Reason, reason) && slices.Equal(r.Codes, codes) {
+				return
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("/readyz: %d %s, want %d %s %q", got, body, code, state, reason)
+			}
 		}
 	}
 	do(w.start())

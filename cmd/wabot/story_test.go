@@ -184,24 +184,26 @@ func command(f func(ctx context.Context, w *world, args []string) error) func(*t
 // start wabot [NAME=VALUE...]: runs wabot, with more settings.
 func start(_ context.Context, w *world, args []string) error { return w.start(args...) }
 
-// measures LINE: /metrics has this line.
+// measures LINE: /metrics comes to have this line.
 func measures(ctx context.Context, w *world, args []string) error {
-	_, body, err := w.ask(ctx, "/metrics", "")
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(strings.Split(body, "\n"), args[0]) {
-		name, _, _ := strings.Cut(args[0], " ")
-		name, _, _ = strings.Cut(name, "{")
-		var like []string
-		for line := range strings.SplitSeq(body, "\n") {
-			if strings.HasPrefix(line, name) {
-				like = append(like, line)
-			}
+	for {
+		_, body, err := w.ask(ctx, "/metrics", "")
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("no %q in the metrics, only\n%s", args[0], strings.Join(like, "\n"))
+		lines := strings.Split(body, "\n")
+		if slices.Contains(lines, args[0]) {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			name, _, _ := strings.Cut(args[0], " ")
+			name, _, _ = strings.Cut(name, "{")
+			like := slices.DeleteFunc(lines, func(line string) bool { return !strings.HasPrefix(line, name) })
+			return fmt.Errorf("no %q in the metrics, only\n%s", args[0], strings.Join(like, "\n"))
+		}
 	}
-	return nil
 }
 
 // runs ARG...: wabot, run with the arguments, succeeds.

@@ -24,8 +24,8 @@ import (
 	"wabot/internal/whatsapptest"
 )
 
-// patience bounds each wait of a story. It is only reached by a story that fails.
-const patience = 60 * time.Second
+// patience bounds each wait of a story. It is only reached by a story that fails, and so has room for a machine that is busy.
+const patience = 2 * time.Minute
 
 // world is a simulated WhatsApp with its phones, a model API, and one wabot as a process of
 // its own.

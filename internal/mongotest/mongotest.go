@@ -110,7 +110,7 @@ func databaseURL(t TB, p *proxy) string {
 
 func dropAfter(t TB, address string) {
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		client, err := mongo.Connect(options.Client().ApplyURI(address))
 		if err != nil {

@@ -477,7 +477,7 @@ func TestWhatThePhoneGivesIsStored(t *testing.T) {
 				}
 				select {
 				case <-got:
-				case <-time.After(20 * time.Second):
+				case <-ctx.Done():
 					t.Error("it never came again")
 				}
 			})
@@ -537,7 +537,7 @@ func TestThePhoneIsAskedAgain(t *testing.T) {
 		running(t, whatsapp.New(options))
 		select {
 		case <-got:
-		case <-time.After(20 * time.Second):
+		case <-ctx.Done():
 			t.Fatal("it never came")
 		}
 		if note, err := options.Notes.Note(ctx, "whatsapp.unavailable"); err != nil || string(note) != "{}" {
