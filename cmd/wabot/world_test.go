@@ -233,7 +233,7 @@ func (w *world) environment() ([]string, error) {
 	root := whatsapptest.RootKey()
 	return []string{
 		"TZ=" + w.zone, "PATH=" + os.Getenv("PATH"), "HOME=" + w.dir,
-		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
+		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + ca, "SSL_CERT_DIR=" + filepath.Join(w.dir, "none"), "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
 		"OPENAI_BASE_URL=" + w.model.URL(), "OPENAI_MODEL=test", "SESSION_DIR=" + filepath.Join(w.dir, "session"), "LOG_FORMAT=text",
 	}, nil
 }

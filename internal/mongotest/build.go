@@ -88,8 +88,8 @@ type patch struct{ file, old, new string }
 
 // patches make FerretDB look a document up by its _id where a filter says more than that, too, or names several _ids, and give the
 // tables the index for it. It checks each document that it finds against the whole filter, so this saves it
-// nothing but the reading of the whole collection for each. What it has decoded once it does not decode again, as long as it is
-// unchanged, and it does not note the stack at which each of its iterators was made.
+// nothing but the reading of the whole collection for each. What it has written or decoded once it does not decode again, as long as
+// it is unchanged, and it does not note the stack at which each of its iterators was made.
 var patches = []patch{{
 	"internal/backends/sqlite/collection.go",
 	`	if params.Filter.Len() == 1 {
@@ -159,17 +159,37 @@ func Unmarshal(data []byte) (*types.Document, error) {
 	if err != nil {
 		return nil, err
 	}
+	remember(data, d)
+	return d, nil
+}
+
+func remember(data []byte, d *types.Document) {
+	d = d.DeepCopy()
 	decodedM.Lock()
+	defer decodedM.Unlock()
 	if len(decoded) == 5000 {
 		clear(decoded)
 	}
-	decoded[string(data)] = d.DeepCopy()
-	decodedM.Unlock()
-	return d, nil
+	decoded[string(data)] = d
 }
 
 func unmarshal(data []byte) (*types.Document, error) {
 `,
+}, {
+	"internal/handler/sjson/sjson.go",
+	`	buf.WriteByte('}')
+
+	return buf.Bytes(), nil
+}
+
+// MarshalSingleValue`,
+	`	buf.WriteByte('}')
+	remember(buf.Bytes(), d)
+
+	return buf.Bytes(), nil
+}
+
+// MarshalSingleValue`,
 }, {
 	"internal/handler/sjson/sjson.go",
 	`	"io"
