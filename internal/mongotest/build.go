@@ -275,7 +275,7 @@ func launch(dir string) (*process, error) {
 		return nil, err
 	}
 	cmd := exec.Command(path, "-dir", dir)
-	cmd.Env = append(os.Environ(), "GOGC=400") // there is memory enough, and the machine is busy
+	cmd.Env = append(os.Environ(), "GOGC=800", "GOMAXPROCS=1") // there is memory enough, and the machine is busy with others
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
