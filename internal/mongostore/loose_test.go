@@ -174,3 +174,73 @@ func TestWhatACrashUndoesIsDoneAgain(t *testing.T) {
 		})
 	}
 }
+
+// What a crash undoes is known to the process that goes on: what was said in a turn whose end is undone is still deleted where its
+// author asks for it, and a turn whose claim is undone is still answered by who has it.
+func TestACrashIsNoticed(t *testing.T) {
+	t.Parallel()
+	ctx, begin := t.Context(), time.Unix(2000, 0)
+	m := chat.Message{ID: "A", Chat: "1@lid", Sender: "1@lid", Text: "a secret", Kind: chat.Text}
+	r := chat.Reply{Parts: []chat.Part{{ID: "R", Text: "hello"}}}
+	begun := func(t *testing.T) (line *mongotest.Line, s *Store) {
+		line = mongotest.NewLine(t)
+		s = open(t, line.URL)
+		if err := s.Put(ctx, m, begin); err != nil {
+			t.Fatal(err)
+		}
+		return line, s
+	}
+	t.Run("a turn's end", func(t *testing.T) {
+		t.Parallel()
+		line, s := begun(t)
+		turn, err := s.Claim(ctx, begin, begin.Add(time.Minute))
+		if err == nil {
+			err = s.SaveReply(ctx, turn, r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		undo := undone(t, s)
+		turn.Reply = &r
+		if err := s.Finish(ctx, turn, begin.Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		undo()
+		line.Cut()
+		if err := s.Amend(ctx, []chat.Message{inbox.Erased(m)}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if x, err := open(t, line.URL).Find(ctx, m); err != nil || len(x.Messages) != 1 || x.Messages[0].Text != "" {
+			t.Errorf("after the next start there is %v (%v), want its text deleted", x.Messages, err)
+		}
+		if past, err := s.History(ctx, m.Chat, 1); err != nil || len(past) != 1 || past[0].Reply == nil {
+			t.Errorf("the history is %v (%v), want the turn in it", past, err)
+		}
+		if _, err := s.Claim(ctx, begin.Add(time.Hour), begin.Add(2*time.Hour)); !errors.Is(err, inbox.ErrEmpty) {
+			t.Errorf("the turn is answered a second time: %v", err)
+		}
+	})
+	t.Run("a claim", func(t *testing.T) {
+		t.Parallel()
+		line, s := begun(t)
+		undo := undone(t, s)
+		turn, err := s.Claim(ctx, begin, begin.Add(time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		undo()
+		line.Cut()
+		if _, err := s.Find(ctx, chat.Message{ID: "B", Chat: "1@lid", Sender: "1@lid"}); !errors.Is(err, inbox.ErrUnknown) {
+			t.Fatal(err)
+		}
+		if _, err := s.Claim(ctx, begin.Add(time.Second), begin.Add(time.Minute)); !errors.Is(err, inbox.ErrEmpty) {
+			t.Errorf("the turn is claimed a second time: %v", err)
+		}
+		if err := errors.Join(s.SaveReply(ctx, turn, r), s.Finish(ctx, turn, begin.Add(time.Second))); err != nil {
+			t.Error(err)
+		}
+		if _, err := open(t, line.URL).Claim(ctx, begin.Add(time.Hour), begin.Add(2*time.Hour)); !errors.Is(err, inbox.ErrEmpty) {
+			t.Errorf("after the next start something is to be answered: %v", err)
+		}
+	})
+}

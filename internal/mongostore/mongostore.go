@@ -93,6 +93,8 @@ type Store struct {
 
 	// generation counts the times that everything read so far had to be forgotten.
 	generation atomic.Int64
+	// cuts counts the times that connections broke: the database may have crashed and lost what is loose.
+	cuts atomic.Int64
 	// passive is set from the loss of a lease until one is acquired: nothing may be written.
 	passive atomic.Bool
 	broken  atomic.Int64
@@ -228,6 +230,11 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	if o.monitor != nil {
 		opts.SetMonitor(o.monitor)
 	}
+	opts.SetPoolMonitor(&event.PoolMonitor{Event: func(e *event.PoolEvent) {
+		if e.Type == event.ConnectionPoolCleared {
+			s.cuts.Add(1)
+		}
+	}})
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return ErrURL
