@@ -166,10 +166,13 @@ func (r *recent) Put(ctx context.Context, m chat.Message, now time.Time) error {
 
 // ended tells that the turn of a chat has ended, under whichever address it is found by now.
 func (r *recent) ended(chatJID string) {
+	all := []string{chatJID}
 	r.mu.Lock()
-	at := r.moved[chatJID]
+	for at := r.moved[chatJID]; at != "" && !slices.Contains(all, at); at = r.moved[at] {
+		all = append(all, at)
+	}
 	r.mu.Unlock()
-	r.changed(chatJID, at)
+	r.changed(all...)
 }
 
 // Finish implements Store.

@@ -163,6 +163,37 @@ func TestHistoryChangedDuringItsReadIsNotKept(t *testing.T) {
 	}
 }
 
+// A turn that ends after its chat has moved, however often, is in the history of where it is then.
+func TestHistoryOfAChatThatMoves(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	r := inbox.NewRecent(new(storetest.Memory), 4)
+	put := func(jid, before string) {
+		t.Helper()
+		if err := r.Put(t.Context(), chat.Message{Chat: jid, ChatAlt: before, ID: "to " + jid, Sender: jid, SenderAlt: before}, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func(turns int) {
+		t.Helper()
+		if past, err := r.History(t.Context(), bob, 4); err != nil || len(past) != turns {
+			t.Errorf("a history of %d turns (%v), want %d", len(past), err, turns)
+		}
+	}
+	put("1@s.whatsapp.net", "")
+	turn, err := r.Claim(t.Context(), now, now.Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(alice, "1@s.whatsapp.net")
+	put(bob, alice)
+	look(0)
+	if err := r.Finish(t.Context(), turn, now); err != nil {
+		t.Fatal(err)
+	}
+	look(1)
+}
+
 // The memory for histories is bounded, whatever people write.
 func TestHistoriesInMemoryAreBounded(t *testing.T) {
 	t.Parallel()
