@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -95,16 +96,10 @@ func (r *recent) look(ctx context.Context, chatJID string) (*past, error) {
 // sizeOf is about how many bytes of memory x takes.
 func sizeOf(x chat.Exchange) (n int) {
 	const each = 500
-	for _, m := range x.Messages {
-		n += each + len(m.Text) + len(m.Read)
-		if m.Quoted != nil {
-			n += each + len(m.Quoted.Text) + len(m.Quoted.Read)
-		}
-	}
+	text, _ := json.Marshal(x) // as every store does
+	n = len(text) + each*len(x.Messages)
 	if x.Reply != nil {
-		for _, p := range x.Reply.Parts {
-			n += each + len(p.Text) + len(p.Draft)
-		}
+		n += each * len(x.Reply.Parts)
 	}
 	return n
 }

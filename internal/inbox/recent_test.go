@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,42 @@ func TestHistoryChangedDuringItsReadIsNotKept(t *testing.T) {
 			}
 			if reads != 2 {
 				t.Errorf("three looks read the history %d times, want 2: the first was overtaken", reads)
+			}
+		})
+	}
+}
+
+// What counts is all that a history has, not its texts alone.
+func TestHistoriesInMemoryAreCountedWhole(t *testing.T) {
+	t.Parallel()
+	now, long := time.Now(), strings.Repeat("x", 1<<20)
+	part := chat.Part{ID: "R", Picture: &chat.Picture{Thumbnail: []byte(long)}}
+	for name, x := range map[string]chat.Exchange{
+		"mentions": {Messages: []chat.Message{{Mentions: slices.Repeat([]string{"491700000000@s.whatsapp.net"}, 1<<15)}}},
+		"a file":   {Messages: []chat.Message{{Media: &chat.Media{Name: long}}}},
+		"a quote":  {Messages: []chat.Message{{Quoted: &chat.Quoted{Media: &chat.Media{Path: long}}}}},
+		"a name":   {Messages: []chat.Message{{Name: long}}},
+		"pictures": {Messages: []chat.Message{{}}, Reply: &chat.Reply{Parts: []chat.Part{part}}},
+		"reasons":  {Messages: []chat.Message{{}}, Reply: &chat.Reply{Failure: long}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := inbox.NewRecent(new(storetest.Memory), 1)
+			m := x.Messages[0]
+			m.Chat, m.ID, m.Sender = alice, "1", alice
+			turn, err := chat.Turn{}, r.Put(t.Context(), m, now)
+			if err == nil {
+				turn, err = r.Claim(t.Context(), now, now.Add(time.Minute))
+			}
+			turn.Reply = x.Reply
+			if err = errors.Join(err, r.Finish(t.Context(), turn, now)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.History(t.Context(), alice, 1); err != nil {
+				t.Fatal(err)
+			}
+			if n := inbox.InMemory(r); n < 1<<19 {
+				t.Errorf("a history of about 1 MB counts as %d bytes", n)
 			}
 		})
 	}
