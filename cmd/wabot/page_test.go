@@ -289,7 +289,7 @@ func TestPageInBrowser(t *testing.T) {
 	do(err)
 
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
-		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()))
+		chromedp.ExecPath(browser), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(patience))
 	ctx, endBrowser := chromedp.NewExecAllocator(ctx, options...)
 	t.Cleanup(endBrowser)
 	ctx, endTab := chromedp.NewContext(ctx)

@@ -61,7 +61,7 @@ func TestSoak(t *testing.T) {
 			faults = spoil(soaking, w.passing(c, line), each, &calm)
 			return nil
 		})
-		samples := w.sample(soaking, lasts, &calm)
+		samples := w.sample(ctx, soaking.Done(), lasts, &calm)
 		w.do(g.Wait())
 
 		sent, lost, doubled, sorry := w.count(ctx, people)
@@ -156,21 +156,27 @@ type sample struct {
 }
 
 // sample looks at wabot a hundred times while it lasts, and keeps what it saw once it has settled, while it was calm: a trouble has
-// many wait, and one near the end would look like a rise.
-func (w *mongoWorld) sample(ctx context.Context, lasts time.Duration, calm *atomic.Bool) (all []sample) {
+// many wait, and one near the end would look like a rise. Where that was too seldom for a slope it goes on after the end.
+func (w *mongoWorld) sample(ctx context.Context, done <-chan struct{}, lasts time.Duration, calm *atomic.Bool) (all []sample) {
 	begun := time.Now()
-	for {
+	for over := false; !over || len(all) < 3; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
 		select {
 		case <-ctx.Done():
 			return all
 		case <-time.After(lasts / 100):
 		}
 		n, err := w.goroutines(ctx)
-		if err != nil || !calm.Load() || time.Since(begun) < time.Duration(settledAfter*float64(lasts)) {
+		if err != nil || !over && (!calm.Load() || time.Since(begun) < time.Duration(settledAfter*float64(lasts))) {
 			continue
 		}
 		all = append(all, sample{at: time.Since(begun).Hours(), memory: float64(w.memory()), goroutines: n})
 	}
+	return all
 }
 
 // goroutines is how many goroutines the running wabot says that it has.
