@@ -117,7 +117,8 @@ func instances(t *testing.T, n, events int) {
 	}
 	random := rand.New(rand.NewPCG(*campaignSeed, uint64(n)))
 	longest := map[string]time.Duration{}
-	for range events {
+	late := 0
+	for i := 0; i < events+late; i++ {
 		led, err := leader(ctx, all, nil)
 		w.do(err)
 		what, undo := w.befall(ctx, led, random)
@@ -126,13 +127,16 @@ func instances(t *testing.T, n, events int) {
 			// It connects again itself, or another does.
 			led = nil
 		}
-		wait, cancel := context.WithTimeout(ctx, takeover)
+		wait, cancel := context.WithTimeout(ctx, patience)
 		_, err = leader(wait, all, led)
 		cancel()
-		if err != nil {
-			t.Fatalf("%s (-campaign-seed %d): no other within %v: %v", what, *campaignSeed, takeover, err)
+		took := time.Since(begun)
+		if took > takeover && late == 0 && err == nil {
+			late++ // the machine may have stood still, and there is one event more
+		} else if took > takeover || err != nil {
+			t.Fatalf("%s (-campaign-seed %d): no other within %v but %v: %v", what, *campaignSeed, takeover, took, err)
 		}
-		longest[what] = max(longest[what], time.Since(begun))
+		longest[what] = max(longest[what], took)
 		undo()
 	}
 	quiet()
