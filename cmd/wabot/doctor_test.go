@@ -146,6 +146,10 @@ func TestDoctorOnMongo(t *testing.T) {
 	}
 	w.checkup(t, ctx, 0, "ok +database +wabot_test_.* on MongoDB", "ok +database +it is empty")
 	do(w.pair(ctx))
+	// The rows of an app state are looked at one after the other, while wabot may write them.
+	for _, name := range []string{"critical_block", "critical_unblock_low", "regular_low", "regular_high", "regular"} {
+		do(w.says(ctx, "app state "+name+" completed"))
+	}
 	w.checkup(t, ctx, 0, "ok +database +all indexes", "ok +database +the device is driven by", "ok +session")
 	do(w.stop())
 	w.checkup(t, ctx, 0, "ok +session +.* is linked")

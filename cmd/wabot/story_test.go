@@ -572,6 +572,10 @@ func server(ctx context.Context, w *world, args []string) error {
 	case "drops":
 		s.Drop(w.device)
 	case "replaces":
+		// What ends the stream is heard after what has come before it: where that takes time, after the next login.
+		if err := s.WaitSettled(ctx, w.device); err != nil {
+			return err
+		}
 		s.Replace(w.device)
 	case "stream-error":
 		s.StreamError(w.device, numbers[0])
