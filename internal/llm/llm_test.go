@@ -196,12 +196,12 @@ func TestCompleteIdle(t *testing.T) {
 	for _, kind := range []llmtest.Kind{llmtest.Hang, llmtest.HangStream} {
 		s := llmtest.New(t)
 		s.Fail(llmtest.Fault{Kind: kind, After: 1, Times: 1})
-		c := client(s, func(o *llm.Options) { o.Idle = 50 * time.Millisecond })
+		c := client(s, func(o *llm.Options) { o.Idle = 250 * time.Millisecond })
 		if got, err := c.Complete(t.Context(), ask("Hi")); err != nil || got.Text != "You said: Hi" {
 			t.Errorf("%q, %v", got.Text, err)
 		}
 		s.Fail(llmtest.Fault{Kind: kind, After: 1})
-		_, err := client(s, func(o *llm.Options) { o.Idle, o.MaxRetries = 50*time.Millisecond, -1 }).Complete(t.Context(), ask("Hi"))
+		_, err := client(s, func(o *llm.Options) { o.Idle, o.MaxRetries = 250*time.Millisecond, -1 }).Complete(t.Context(), ask("Hi"))
 		if e := kindOf(t, err); e.Kind != llm.Timeout || !strings.Contains(e.Error(), "silent") {
 			t.Error(e)
 		}
