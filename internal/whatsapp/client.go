@@ -79,6 +79,8 @@ type Options struct {
 type Client struct {
 	Options
 
+	showing sync.Mutex // held from a change of state until it was shown: they are shown in their order
+
 	mu      sync.Mutex
 	state   State
 	changed chan struct{}     // closed at the next change of state
@@ -167,6 +169,8 @@ func (c *Client) count(e Event) {
 
 // set changes the state and shows it if that changed anything.
 func (c *Client) set(change func(*State)) {
+	c.showing.Lock()
+	defer c.showing.Unlock()
 	c.mu.Lock()
 	before := c.state
 	change(&c.state)

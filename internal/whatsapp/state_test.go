@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,6 +38,35 @@ func (n *notes) SetNote(_ context.Context, key string, value []byte) error {
 func newLink(version string, n *notes) *link {
 	c := New(Options{Notes: n, Show: func(State) {}, Version: version, Log: slog.New(slog.DiscardHandler)})
 	return &link{Client: c, paired: true, redial: stopped()}
+}
+
+// Changes of the state that come at once are shown in their order: what is shown last is how it is.
+func TestStatesAreShownInOrder(t *testing.T) {
+	t.Parallel()
+	l := newLink("1", &notes{kept: map[string][]byte{}})
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	var shown []string
+	l.Show = func(s State) {
+		if s.Reason == "broken" {
+			close(begun)
+			<-goOn
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		shown = append(shown, s.Reason)
+	}
+	var changes sync.WaitGroup
+	set := func(reason string) { l.set(func(s *State) { s.Reason = reason }) }
+	changes.Go(func() { set("broken") })
+	<-begun
+	changes.Go(func() { set("away") })
+	time.Sleep(10 * time.Millisecond) // so that one that does not wait is first
+	close(goOn)
+	changes.Wait()
+	if want := []string{"broken", "away"}; !slices.Equal(shown, want) {
+		t.Errorf("shown %q, want %q", shown, want)
+	}
 }
 
 // Two copies that replace each other log in each time: the count of a day goes on, and the next start
