@@ -3,6 +3,7 @@ package inbox
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -27,21 +28,46 @@ type recent struct {
 	chats map[string]*past
 	size  int // of all of them
 	// reads are those under way of histories that have not changed since they began.
-	reads map[string]*past
+	reads map[string]*int
 	// moved is where what was stored under an address went, again what has got something anew since.
 	moved map[string]string
 	again map[string]bool
 }
 
-// past is a chat's history, as it was read at a time.
+// past is a chat's history, as it was read at a time. It does not change.
 type past struct {
-	all  []chat.Exchange
-	read time.Time
-	size int // in bytes, about
+	all   []chat.Exchange
+	sizes []int // of each in memory, in bytes, about
+	read  time.Time
+	lacks int // so many turns have ended since
+}
+
+func (p *past) size() (n int) {
+	for _, size := range p.sizes {
+		n += size
+	}
+	return n
+}
+
+// with is p and what the store has as the last turns, the first of which p must have as its last; false where it has not.
+func (p *past) with(last []chat.Exchange, most int) (*past, bool) {
+	if n := len(p.all); n > 0 {
+		if len(last) != p.lacks+1 || !reflect.DeepEqual(last[0], p.all[n-1]) {
+			return nil, false
+		}
+		last = last[1:]
+	}
+	next := &past{read: p.read, all: slices.Concat(p.all, last), sizes: slices.Clone(p.sizes)}
+	for _, x := range last {
+		next.sizes = append(next.sizes, sizeOf(x))
+	}
+	extra := max(0, len(next.all)-most)
+	next.all, next.sizes = next.all[extra:], next.sizes[extra:]
+	return next, true
 }
 
 func newRecent(store Store, n int) *recent {
-	return &recent{Store: store, n: n, chats: make(map[string]*past), reads: make(map[string]*past), moved: make(map[string]string), again: make(map[string]bool)}
+	return &recent{Store: store, n: n, chats: make(map[string]*past), reads: make(map[string]*int), moved: make(map[string]string), again: make(map[string]bool)}
 }
 
 // History implements Store.
@@ -53,43 +79,62 @@ func (r *recent) History(ctx context.Context, chatJID string, n int) ([]chat.Exc
 	p := r.chats[chatJID]
 	r.mu.Unlock()
 	if p == nil || time.Since(p.read) > freshness {
+		p = &past{lacks: r.n, read: time.Now()}
+	}
+	if p.lacks > 0 {
 		var err error
-		if p, err = r.look(ctx, chatJID); err != nil {
+		if p, err = r.look(ctx, chatJID, p); err != nil {
 			return nil, err
 		}
 	}
 	return slices.Clone(p.all[max(0, len(p.all)-n):]), nil
 }
 
-// look reads a history, and keeps it unless it has changed meanwhile.
-func (r *recent) look(ctx context.Context, chatJID string) (*past, error) {
-	p := &past{read: time.Now(), size: len(chatJID)}
+// look reads what a history lacks, and keeps it unless it has changed meanwhile.
+func (r *recent) look(ctx context.Context, chatJID string, before *past) (*past, error) {
+	reads := new(int)
 	r.mu.Lock()
-	r.reads[chatJID] = p
+	r.reads[chatJID] = reads
 	r.mu.Unlock()
-	var err error
-	p.all, err = r.Store.History(ctx, chatJID, r.n)
-	for _, x := range p.all {
-		p.size += sizeOf(x)
-	}
+	p, err := r.rest(ctx, chatJID, before)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.reads[chatJID] != p {
+	if r.reads[chatJID] != reads {
 		return p, err
 	}
 	delete(r.reads, chatJID)
 	r.drop(chatJID)
-	if err != nil || p.size > mostRecent {
+	if err != nil || p.size() > mostRecent {
 		return p, err
 	}
 	for other := range r.chats { // any
-		if r.size+p.size <= mostRecent {
+		if r.size+p.size() <= mostRecent {
 			break
 		}
 		r.drop(other)
 	}
 	r.chats[chatJID] = p
-	r.size += p.size
+	r.size += p.size()
+	return p, nil
+}
+
+// rest reads what a history lacks: where it is there but for its last turns, these alone.
+func (r *recent) rest(ctx context.Context, chatJID string, p *past) (*past, error) {
+	if p.lacks+1 < r.n {
+		last, err := r.Store.History(ctx, chatJID, p.lacks+1)
+		if err != nil {
+			return nil, err
+		}
+		if next, ok := p.with(last, r.n); ok {
+			return next, nil
+		}
+	}
+	p = &past{read: time.Now()}
+	all, err := r.Store.History(ctx, chatJID, r.n)
+	if err != nil {
+		return nil, err
+	}
+	p, _ = p.with(all, r.n)
 	return p, nil
 }
 
@@ -107,7 +152,7 @@ func sizeOf(x chat.Exchange) (n int) {
 // drop forgets what is in memory of a chat.
 func (r *recent) drop(chatJID string) {
 	if p := r.chats[chatJID]; p != nil {
-		r.size -= p.size
+		r.size -= p.size()
 		delete(r.chats, chatJID)
 	}
 }
@@ -159,27 +204,38 @@ func (r *recent) Put(ctx context.Context, m chat.Message, now time.Time) error {
 	return err
 }
 
-// ended tells that the turn of a chat has ended, under whichever address it is found by now.
-func (r *recent) ended(chatJID string) {
+// ended tells that a turn of a chat has ended, or may have, under whichever address it is found by now.
+func (r *recent) ended(chatJID string, err error) {
 	all := []string{chatJID}
 	r.mu.Lock()
 	for at := r.moved[chatJID]; at != "" && !slices.Contains(all, at); at = r.moved[at] {
 		all = append(all, at)
 	}
+	if p := r.chats[chatJID]; p != nil && len(all) == 1 && err == nil {
+		lacking := *p
+		lacking.lacks++
+		r.chats[chatJID] = &lacking
+		delete(r.reads, chatJID)
+		all = nil
+	}
 	r.mu.Unlock()
-	r.changed(all...)
+	if all != nil {
+		r.changed(all...)
+	}
 }
 
 // Finish implements Store.
 func (r *recent) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
-	defer r.ended(t.Chat)
-	return r.Store.Finish(ctx, t, now)
+	err := r.Store.Finish(ctx, t, now)
+	r.ended(t.Chat, err)
+	return err
 }
 
 // Fail implements Store.
 func (r *recent) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
-	defer r.ended(t.Chat)
-	return r.Store.Fail(ctx, t, now, reason)
+	err := r.Store.Fail(ctx, t, now, reason)
+	r.ended(t.Chat, err)
+	return err
 }
 
 // Amend implements Store.

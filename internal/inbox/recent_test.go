@@ -131,18 +131,28 @@ func TestHistoryChangedDuringItsReadIsNotKept(t *testing.T) {
 			return r.Put(t.Context(), chat.Message{Chat: bob, ChatAlt: turn.Chat, ID: "2", Sender: bob}, now)
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		overtaken := func(t *testing.T, known bool) {
 			t.Parallel()
 			s := new(storetest.Memory)
 			r := inbox.NewRecent(s, 4)
-			turn, err := chat.Turn{}, r.Put(t.Context(), chat.Message{Chat: alice, ID: "1", Sender: alice}, now)
-			if err == nil {
-				turn, err = r.Claim(t.Context(), now, now.Add(time.Minute))
+			claim := func(id string) chat.Turn {
+				turn, err := chat.Turn{}, r.Put(t.Context(), chat.Message{Chat: alice, ID: id, Sender: alice}, now)
+				if err == nil {
+					turn, err = r.Claim(t.Context(), now, now.Add(time.Minute))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return turn
 			}
-			if err != nil {
-				t.Fatal(err)
+			if known { // but for its last turn
+				err := r.Finish(t.Context(), claim("before"), now)
+				_, readErr := r.History(t.Context(), alice, 4)
+				if err = errors.Join(err, readErr, r.Finish(t.Context(), claim("then"), now)); err != nil {
+					t.Fatal(err)
+				}
 			}
-			reads := 0
+			turn, reads := claim("1"), 0
 			s.Fault = func(method, _ string, done bool) error {
 				if method != "History" || !done {
 					return nil
@@ -160,7 +170,9 @@ func TestHistoryChangedDuringItsReadIsNotKept(t *testing.T) {
 			if reads != 2 {
 				t.Errorf("three looks read the history %d times, want 2: the first was overtaken", reads)
 			}
-		})
+		}
+		t.Run(name, func(t *testing.T) { overtaken(t, false) })
+		t.Run(name+", with a history that is known", func(t *testing.T) { overtaken(t, true) })
 	}
 }
 
@@ -266,6 +278,33 @@ func TestHistoriesInMemoryAreBounded(t *testing.T) {
 		}
 		if n := inbox.InMemory(r); n < 1<<20 || n > 4<<20 {
 			t.Errorf("after %d histories of 1 MB those in memory have %d bytes, want at least one and at most 4 MB", i+1, n)
+		}
+	}
+}
+
+// What has ended since a history was read is added to it, and where that does not go on from it, as after the clock was set back, it is
+// read whole.
+func TestHistoryWhereTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	s := new(storetest.Memory)
+	r := inbox.NewRecent(s, 10)
+	begin := time.Unix(2000, 0)
+	for i, ended := range []int{100, 50, 200, 300, 400, 350, 500} {
+		id := fmt.Sprint(i)
+		turn, err := chat.Turn{}, r.Put(t.Context(), chat.Message{Chat: alice, ID: id, Sender: alice}, begin)
+		if err == nil {
+			turn, err = r.Claim(t.Context(), begin, begin.Add(time.Minute))
+		}
+		if err = errors.Join(err, r.Finish(t.Context(), turn, begin.Add(time.Duration(ended)*time.Second))); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 == 2 {
+			continue // it lacks two the next time
+		}
+		got, err := r.History(t.Context(), alice, 10)
+		want, wantErr := s.History(t.Context(), alice, 10)
+		if err != nil || wantErr != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("after %s turns the history is %v (%v), want %v (%v)", id, got, err, want, wantErr)
 		}
 	}
 }
