@@ -84,11 +84,6 @@ func (s *Store) Find(ctx context.Context, like chat.Message) (x chat.Exchange, e
 	}
 	defer b.mu.Unlock()
 	p, err := s.find(ctx, b, like)
-	for (err == nil || errors.Is(err, inbox.ErrUnknown)) && !s.current(b) {
-		if err = s.refresh(ctx, b); err == nil {
-			p, err = s.find(ctx, b, like)
-		}
-	}
 	if err != nil {
 		return x, err
 	}
@@ -115,16 +110,6 @@ func (s *Store) Amend(ctx context.Context, all []chat.Message, r *chat.Reply) er
 		return err
 	}
 	defer b.mu.Unlock()
-	err = s.amend(ctx, b, doing, all, r)
-	for err == nil && !s.current(b) {
-		if err = s.refresh(ctx, b); err == nil {
-			err = s.amend(ctx, b, doing, all, r)
-		}
-	}
-	return err
-}
-
-func (s *Store) amend(ctx context.Context, b *box, doing string, all []chat.Message, r *chat.Reply) error {
 	var texts = map[string]string{} // by the message's _id
 	var turns []*turnRow
 	for i, m := range all {
@@ -180,7 +165,7 @@ func (s *Store) amend(ctx context.Context, b *box, doing string, all []chat.Mess
 		}
 		models = append(models, mongo.NewUpdateOneModel().SetFilter(filter).SetUpdate(set(bson.D{field("message", text)})))
 	}
-	err := s.write(ctx, doing, func(ctx context.Context) error {
+	err = s.write(ctx, doing, func(ctx context.Context) error {
 		_, err := s.inboxRows.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
 		return err
 	})

@@ -66,17 +66,14 @@ const (
 func turnID(messages []messageRow) string { return "t/" + messages[0].ID }
 
 // box is what is open in the inbox, in memory as in the database. One process alone works on it, the one that drives
-// the device, so it need not ask before each write. It is read anew after a write that failed, and where connections broke: a crash
-// of the database may have undone what is loose.
+// the device, so it need not ask before each write. It is read anew after a write that failed.
 type box struct {
 	mu         sync.Mutex
 	loaded     bool
 	generation int64
-	cuts       int64
 	seq        int64
 	waiting    []messageRow // in no turn, in the order they came
 	turns      []*turnRow   // open
-	finished   []*turnRow   // since the last write that waited for the journal, as far as they are known
 	// moved are the addresses whose documents have moved to another, used the beginnings of
 	// _ids written by this process, and aliased those looked for in the database: whether there were any.
 	moved   map[string]string
@@ -91,58 +88,25 @@ func (s *Store) lockBox(ctx context.Context, doing string) (*box, error) {
 	}
 	b := &s.box
 	b.mu.Lock()
-	if err := s.refresh(ctx, b); err != nil {
+	if g := s.generation.Load(); b.loaded && b.generation == g {
+		return b, nil
+	}
+	extra, err := s.load(ctx, b)
+	if err == nil {
+		err = s.deleteTurns(ctx, extra)
+	}
+	if err != nil {
+		b.loaded = false
 		b.mu.Unlock()
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	return b, nil
 }
 
-// current tells whether the box is as it is in the database.
-func (s *Store) current(b *box) bool {
-	return b.loaded && b.generation == s.generation.Load() && b.cuts == s.cuts.Load()
-}
-
-// refresh reads the box where it is not current.
-func (s *Store) refresh(ctx context.Context, b *box) error {
-	if s.current(b) {
-		return nil
-	}
-	extra, err := s.load(ctx, b)
-	if err == nil {
-		err = s.deleteTurns(ctx, extra)
-	}
-	if err == nil {
-		err = s.finishAgain(ctx, b)
-	}
-	if err != nil {
-		b.loaded = false
-	}
-	return err
-}
-
-// finishAgain finishes the turns whose end a crash has undone.
-func (s *Store) finishAgain(ctx context.Context, b *box) error {
-	for _, t := range b.finished {
-		again := *t
-		again.Rev--
-		i := slices.IndexFunc(b.turns, func(o *turnRow) bool { return o.ID == t.ID && o.Rev == again.Rev })
-		if i < 0 {
-			continue
-		}
-		if err := s.save(ctx, b, s.inboxRows, "finish a turn again", &again, nil, nil); err != nil {
-			return err
-		}
-		b.turns = slices.Delete(b.turns, i, i+1)
-	}
-	b.finished = nil
-	return nil
-}
-
 // load reads what is open. A message has one turn: extra are those open turns that have messages of another's, which a crash
 // while turns were made one has left, or a write that the database carried out late. They are not in the box.
 func (s *Store) load(ctx context.Context, b *box) (extra []*turnRow, err error) {
-	generation, cuts := s.generation.Load(), s.cuts.Load()
+	generation := s.generation.Load()
 	var turns []*turnRow
 	var open []messageRow
 	err = s.try(ctx, "read the inbox", func(ctx context.Context) error {
@@ -195,31 +159,9 @@ func (s *Store) load(ctx context.Context, b *box) (extra []*turnRow, err error) 
 			b.seq = max(b.seq, m.Seq+1)
 		}
 	}
-	if b.generation == generation {
-		turns, waiting = b.keep(turns, waiting)
-	} else {
-		b.finished = nil
-	}
-	b.loaded, b.generation, b.cuts, b.waiting, b.turns = true, generation, cuts, waiting, turns
+	b.loaded, b.generation, b.waiting, b.turns = true, generation, waiting, turns
 	b.moved, b.used, b.aliased = make(map[string]string), make(map[string]bool), make(map[string]bool)
 	return extra, nil
-}
-
-// keep adds to what was read the turns of which only the claim was written and has been undone: they are being answered, and are
-// there again with the next write of each.
-func (b *box) keep(turns []*turnRow, waiting []messageRow) ([]*turnRow, []messageRow) {
-	for _, t := range b.turns {
-		waits := func(m messageRow) bool {
-			return slices.ContainsFunc(waiting, func(o messageRow) bool { return o.ID == m.ID })
-		}
-		if t.Rev == 1 && !slices.ContainsFunc(t.Messages, func(m messageRow) bool { return !waits(m) }) {
-			turns = append(turns, t)
-			waiting = slices.DeleteFunc(waiting, func(m messageRow) bool {
-				return slices.ContainsFunc(t.Messages, func(o messageRow) bool { return o.ID == m.ID })
-			})
-		}
-	}
-	return turns, waiting
 }
 
 // deleteTurns deletes turns, unless they have changed.
@@ -372,7 +314,6 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 		b.expect(*repeated)
 		return nil
 	}
-	b.finished = nil
 	delete(b.moved, m.Chat)
 	b.seq++
 	b.waiting = append(b.waiting, row)
@@ -589,9 +530,6 @@ func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until 
 	return false, nil
 }
 
-// mostFinished is how many finished turns are known that a crash may undo: more than are answered at once.
-const mostFinished = 16
-
 // chatState is since when a chat waits, and from when on it may be claimed.
 type chatState struct{ since, ready int64 }
 
@@ -700,7 +638,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	if turn.Tries, err = tries(next.Tries); err != nil {
 		return chat.Turn{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	if err := s.save(ctx, b, s.looseInbox, doing, &next, folded, nil); err != nil {
+	if err := s.save(ctx, b, doing, &next, folded, nil); err != nil {
 		return chat.Turn{}, err
 	}
 	b.seq++
@@ -712,7 +650,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 
 // save writes a turn over what was there before. Where it has ended, its messages are then closed, in
 // the same command; folded turns are deleted after it. What is to be written before it is in first.
-func (s *Store) save(ctx context.Context, b *box, to *mongo.Collection, doing string, t *turnRow, folded []string, first []mongo.WriteModel) error {
+func (s *Store) save(ctx context.Context, b *box, doing string, t *turnRow, folded []string, first []mongo.WriteModel) error {
 	t.Rev++
 	filter := bson.D{field("_id", t.ID), field("rev", t.Rev-1)}
 	if t.Rev == 1 {
@@ -734,7 +672,7 @@ func (s *Store) save(ctx context.Context, b *box, to *mongo.Collection, doing st
 		if len(models) == 0 {
 			return nil
 		}
-		_, err := to.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
+		_, err := s.inboxRows.BulkWrite(ctx, models, options.BulkWrite().SetOrdered(true))
 		if !mongo.IsDuplicateKeyError(err) {
 			return err
 		}
@@ -803,7 +741,7 @@ func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 }
 
 // change writes a turn that the caller holds, as edit makes it.
-func (s *Store) change(ctx context.Context, to *mongo.Collection, doing string, t chat.Turn, edit func(*turnRow), first ...mongo.WriteModel) error {
+func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func(*turnRow), first ...mongo.WriteModel) error {
 	if s.passive.Load() {
 		// Also where the database is silent, and cannot even be read: nobody waits for it with a turn that is not theirs.
 		return fmt.Errorf("%s: %w", doing, errPassive)
@@ -819,14 +757,12 @@ func (s *Store) change(ctx context.Context, to *mongo.Collection, doing string, 
 	}
 	next := *b.turns[i]
 	edit(&next)
-	if err := s.save(ctx, b, to, doing, &next, nil, first); err != nil {
+	if err := s.save(ctx, b, doing, &next, nil, first); err != nil {
 		return err
 	}
 	b.turns[i] = &next
 	if !next.Open {
 		b.turns = slices.Delete(b.turns, i, i+1)
-		b.finished = append(b.finished, &next)
-		b.finished = b.finished[max(0, len(b.finished)-mostFinished):]
 	}
 	return nil
 }
@@ -841,7 +777,7 @@ func (s *Store) SaveReply(ctx context.Context, t chat.Turn, r chat.Reply) error 
 	if err != nil {
 		return fmt.Errorf("save a reply: %w", err)
 	}
-	return s.change(ctx, s.inboxRows, "save a reply", t, func(row *turnRow) { row.Reply = string(text) }, charges...)
+	return s.change(ctx, "save a reply", t, func(row *turnRow) { row.Reply = string(text) }, charges...)
 }
 
 // Finish implements inbox.Store.
@@ -853,21 +789,21 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 			return fmt.Errorf("finish a turn: %w", err)
 		}
 	}
-	return s.change(ctx, s.looseInbox, "finish a turn", t, func(row *turnRow) {
+	return s.change(ctx, "finish a turn", t, func(row *turnRow) {
 		row.Reply, row.Lease, row.Open, row.Ended, row.Tries = string(text), "", false, now.UnixNano(), triesText(t.Tries)
 	})
 }
 
 // Retry implements inbox.Store.
 func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.change(ctx, s.inboxRows, "put a turn off", t, func(row *turnRow) {
+	return s.change(ctx, "put a turn off", t, func(row *turnRow) {
 		row.Lease, row.Ready, row.Tries = "", at.UnixNano(), triesText(t.Tries)
 	})
 }
 
 // Fail implements inbox.Store.
 func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
-	return s.change(ctx, s.inboxRows, "give a turn up", t, func(row *turnRow) {
+	return s.change(ctx, "give a turn up", t, func(row *turnRow) {
 		row.Failure, row.Lease, row.Open, row.Ended, row.Tries = reason, "", false, now.UnixNano(), triesText(t.Tries)
 	})
 }
@@ -889,7 +825,7 @@ func (s *Store) Release(ctx context.Context) error {
 		}
 		next := *t
 		next.Lease, next.Ready = "", 0
-		if err := s.save(ctx, b, s.inboxRows, doing, &next, nil, nil); err != nil {
+		if err := s.save(ctx, b, doing, &next, nil, nil); err != nil {
 			return err
 		}
 		b.turns[i] = &next

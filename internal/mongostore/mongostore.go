@@ -88,13 +88,11 @@ type Store struct {
 	meta, leases, inboxRows                                            *mongo.Collection
 
 	// What is written through these is not waited for until it is in the journal: see loose.
-	looseSessions, looseOutgoing, looseInbox *mongo.Collection
-	looseConcern                             *writeconcern.WriteConcern
+	looseSessions, looseOutgoing *mongo.Collection
+	looseConcern                 *writeconcern.WriteConcern
 
 	// generation counts the times that everything read so far had to be forgotten.
 	generation atomic.Int64
-	// cuts counts the times that connections broke: the database may have crashed and lost what is loose.
-	cuts atomic.Int64
 	// passive is set from the loss of a lease until one is acquired: nothing may be written.
 	passive atomic.Bool
 	broken  atomic.Int64
@@ -188,13 +186,12 @@ func (s *Store) collections(database string) {
 	} {
 		*c = s.db.Collection(name)
 	}
-	s.looseSessions, s.looseOutgoing, s.looseInbox = s.loose(s.sessions), s.loose(s.outgoing), s.loose(s.inboxRows)
+	s.looseSessions, s.looseOutgoing = s.loose(s.sessions), s.loose(s.outgoing)
 }
 
-// loose is c for writes that a crash of a standalone server may undo: that a turn is claimed or finished, a copy of what is sent, and
-// that the text of what was stored is not needed any more. What is undone is done again, to the same end. The server writes its journal
-// ten times a second, and whenever another write of ours waits for it (MongoDB's manual, "Journaling"); a replica set's majority has
-// it in the journal all the same.
+// loose is c for writes that a crash of a standalone server may undo: a copy of what is sent, which whatsmeow has in memory too, and
+// that the text of what was stored is not needed any more. The server writes its journal ten times a second, and whenever another write
+// of ours waits for it (MongoDB's manual, "Journaling"); a replica set's majority has it in the journal all the same.
 func (s *Store) loose(c *mongo.Collection) *mongo.Collection {
 	return c.Clone(options.Collection().SetWriteConcern(s.looseConcern))
 }
@@ -230,11 +227,6 @@ func (s *Store) connect(ctx context.Context, o Options) error {
 	if o.monitor != nil {
 		opts.SetMonitor(o.monitor)
 	}
-	opts.SetPoolMonitor(&event.PoolMonitor{Event: func(e *event.PoolEvent) {
-		if e.Type == event.ConnectionPoolCleared {
-			s.cuts.Add(1)
-		}
-	}})
 	client, err := mongo.Connect(opts)
 	if err != nil {
 		return ErrURL
