@@ -226,8 +226,13 @@ func pragma(ctx context.Context, conn driver.Conn, name string) (string, error) 
 }
 
 // check looks for damage before anything relies on the data: a Signal session that is read
-// wrong is worse than one that is missing.
+// wrong is worse than one that is missing. It reads all there is, and little of that is needed now, so it keeps little in memory.
 func (s *Store) check(ctx context.Context) error {
+	ctx = device.Defer(ctx) // there is nothing to wait for
+	const little, usual = "PRAGMA cache_size = -256", "PRAGMA cache_size = -2000" // KiB
+	if _, err := s.db.ExecContext(ctx, little); err != nil {
+		return fmt.Errorf("take less memory: %w", err)
+	}
 	var found string
 	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
 		return fmt.Errorf("check the database: %w", err)
@@ -235,9 +240,10 @@ func (s *Store) check(ctx context.Context) error {
 	if found != "ok" {
 		return fmt.Errorf("check the database: %w", &damaged{s.path, errors.New(found)})
 	}
-	// It has read all there is, and little of that is needed now.
-	if _, err := s.db.ExecContext(device.Defer(ctx), "PRAGMA shrink_memory"); err != nil { // there is nothing to wait for
-		return fmt.Errorf("give memory back: %w", err)
+	for _, pragma := range []string{usual, "PRAGMA shrink_memory"} {
+		if _, err := s.db.ExecContext(ctx, pragma); err != nil {
+			return fmt.Errorf("give memory back: %w", err)
+		}
 	}
 	return nil
 }
