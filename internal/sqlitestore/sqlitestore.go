@@ -228,7 +228,8 @@ func pragma(ctx context.Context, conn driver.Conn, name string) (string, error) 
 // check looks for damage before anything relies on the data: a Signal session that is read
 // wrong is worse than one that is missing. It reads all there is, and little of that is needed now, so it keeps little in memory.
 func (s *Store) check(ctx context.Context) error {
-	ctx = device.Defer(ctx) // there is nothing to wait for
+	// There is nothing to wait for.
+	ctx = device.Defer(ctx)
 	const little, usual = "PRAGMA cache_size = -256", "PRAGMA cache_size = -2000" // KiB
 	if _, err := s.db.ExecContext(ctx, little); err != nil {
 		return fmt.Errorf("take less memory: %w", err)
