@@ -49,21 +49,15 @@ func (p *past) size() (n int) {
 	return n
 }
 
-// with is p and what the store has as the last turns, the first of which p must have as its last; false where it has not.
-func (p *past) with(last []chat.Exchange, most int) (*past, bool) {
-	if n := len(p.all); n > 0 {
-		if len(last) != p.lacks+1 || !reflect.DeepEqual(last[0], p.all[n-1]) {
-			return nil, false
-		}
-		last = last[1:]
-	}
-	next := &past{read: p.read, all: slices.Concat(p.all, last), sizes: slices.Clone(p.sizes)}
-	for _, x := range last {
+// plus is p and what came after it, of which the newest are kept.
+func (p *past) plus(more []chat.Exchange, most int) *past {
+	next := &past{read: p.read, all: slices.Concat(p.all, more), sizes: slices.Clone(p.sizes)}
+	for _, x := range more {
 		next.sizes = append(next.sizes, sizeOf(x))
 	}
 	extra := max(0, len(next.all)-most)
 	next.all, next.sizes = next.all[extra:], next.sizes[extra:]
-	return next, true
+	return next
 }
 
 func newRecent(store Store, n int) *recent {
@@ -125,8 +119,10 @@ func (r *recent) rest(ctx context.Context, chatJID string, p *past) (*past, erro
 		if err != nil {
 			return nil, err
 		}
-		if next, ok := p.with(last, r.n); ok {
-			return next, nil
+		// One that is known tells that nothing is between.
+		known := min(1, len(p.all))
+		if len(last) == p.lacks+known && (known == 0 || reflect.DeepEqual(last[0], p.all[len(p.all)-1])) {
+			return p.plus(last[known:], r.n), nil
 		}
 	}
 	p = &past{read: time.Now()}
@@ -134,8 +130,7 @@ func (r *recent) rest(ctx context.Context, chatJID string, p *past) (*past, erro
 	if err != nil {
 		return nil, err
 	}
-	p, _ = p.with(all, r.n)
-	return p, nil
+	return p.plus(all, r.n), nil
 }
 
 // sizeOf is about how many bytes of memory x takes.
