@@ -14,6 +14,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -149,7 +150,8 @@ func run(ctx context.Context, p Process, args []string) error {
 	if err != nil {
 		return err
 	}
-	log := newLogger(p.Stderr, cfg.Log)
+	var codes sync.Mutex // held while a code is printed
+	log := newLoggerTo(held{p.Stderr, &codes}, isTerminal(p.Stderr), cfg.Log)
 	for _, w := range warnings {
 		log.Warn(w)
 	}
@@ -177,7 +179,7 @@ func run(ctx context.Context, p Process, args []string) error {
 		store = p.Around(store)
 	}
 	site.opened(store)
-	screen := newScreen(p.Stdout, log, cfg.DefaultModel().Prefix)
+	screen := newScreen(p.Stdout, &codes, log, cfg.DefaultModel().Prefix)
 	opened.refuse = func(ctx context.Context) error { return ownSession(ctx, p, cfg.Store, store, log) }
 	starting, begun := watchStart(ctx, store.Ping, cfg.Store.MongoWait, log)
 	defer begun()
@@ -472,11 +474,13 @@ const sending = 2 * time.Minute
 const betweenParts = 300 * time.Millisecond
 
 // newLogger returns the logger of the process.
-func newLogger(w io.Writer, cfg config.Log) *slog.Logger {
+func newLogger(w io.Writer, cfg config.Log) *slog.Logger { return newLoggerTo(w, isTerminal(w), cfg) }
+
+func newLoggerTo(w io.Writer, terminal bool, cfg config.Log) *slog.Logger {
 	format := cfg.Format
 	if format == config.LogAuto {
 		format = config.LogJSON
-		if isTerminal(w) {
+		if terminal {
 			format = config.LogText
 		}
 	}

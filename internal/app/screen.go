@@ -17,6 +17,7 @@ import (
 // merely to know goes to the log.
 type screen struct {
 	out    io.Writer
+	codes  *sync.Mutex // held while a code is printed, so that no line of the log comes between its lines
 	log    *slog.Logger
 	prefix string
 
@@ -25,8 +26,20 @@ type screen struct {
 	met  bool // who we are was said
 }
 
-func newScreen(out io.Writer, log *slog.Logger, prefix string) *screen {
-	return &screen{out: out, log: log, prefix: prefix}
+func newScreen(out io.Writer, codes *sync.Mutex, log *slog.Logger, prefix string) *screen {
+	return &screen{out: out, codes: codes, log: log, prefix: prefix}
+}
+
+// held is a writer that waits while a lock is held.
+type held struct {
+	io.Writer
+	by *sync.Mutex
+}
+
+func (h held) Write(p []byte) (int, error) {
+	h.by.Lock()
+	defer h.by.Unlock()
+	return h.Writer.Write(p)
 }
 
 // show tells of a state that differs from the last.
@@ -67,10 +80,15 @@ func (s *screen) standby(leader string) {
 	fmt.Fprintf(s.out, "Standing by: %s drives this device. This process takes over when that one stops.\n", leader)
 }
 
-// pairing prints what to do with a code, in one write so that log lines do not come between.
+// pairing prints what to do with a code. Each line is a write of its own, which is passed on in one piece: docker-compose 1.29 breaks
+// characters at the end of a piece.
 func (s *screen) pairing(st whatsapp.State, text string, code func(io.Writer)) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "\n"+text, st.Expires.Local().Format(time.TimeOnly))
 	code(&b)
-	s.out.Write(b.Bytes())
+	s.codes.Lock()
+	defer s.codes.Unlock()
+	for line := range bytes.Lines(b.Bytes()) {
+		s.out.Write(line)
+	}
 }

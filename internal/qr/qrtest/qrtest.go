@@ -25,8 +25,8 @@ func Read(output string) (string, error) {
 	for line := range strings.Lines(output) {
 		switch m := blocks.FindStringSubmatch(line); {
 		case m == nil:
-		case len(code) > 0 && utf8.RuneCountInString(code[0]) != utf8.RuneCountInString(m[1]), finished(code):
-			code = []string{m[1]} // the first line of the next code
+		case strings.Trim(m[1], "█") == "", len(code) > 0 && utf8.RuneCountInString(code[0]) != utf8.RuneCountInString(m[1]), finished(code):
+			code = []string{m[1]} // the first line of the next code: no other is light throughout
 		default:
 			code = append(code, m[1])
 		}

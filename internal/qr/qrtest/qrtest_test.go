@@ -49,3 +49,19 @@ func TestReadTakesTheLastWholeCode(t *testing.T) {
 		t.Error("a broken code is read all the same")
 	}
 }
+
+// What comes after a code of which a line is broken, as docker-compose 1.29 breaks one now and then, is read.
+func TestReadGoesOnAfterABrokenLine(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	for _, text := range []string{"first " + strings.Repeat("x", 200), "second " + strings.Repeat("y", 200)} {
+		if err := qr.Write(&b, text, qr.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := strings.SplitAfter(b.String(), "\n")
+	lines[20] = strings.Replace(lines[20], "█", "\ufffd\ufffd\ufffd", 1)
+	if got, err := Read(strings.Join(lines, "")); err != nil || !strings.HasPrefix(got, "second") {
+		t.Errorf("Read = %q, %v", got, err)
+	}
+}
