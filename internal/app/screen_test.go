@@ -37,7 +37,10 @@ func TestCodeIsWrittenInLines(t *testing.T) {
 	var out pieces
 	log := newLoggerTo(held{&out, &codes}, false, config.Log{Level: slog.LevelInfo})
 	var logging sync.WaitGroup
-	screen := pieces{on: func() { logging.Go(func() { log.Info("something else") }) }}
+	screen := pieces{on: func() {
+		logging.Go(func() { log.Info("something else") })
+		time.Sleep(time.Millisecond) // in which it comes between, where it can
+	}}
 	screen.on()
 	logging.Wait()
 	shown := newScreen(writers{&screen, &out}, &codes, log, "!ai")
