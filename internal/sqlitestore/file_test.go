@@ -514,17 +514,3 @@ func TestForeignDirectoryKeepsItsMode(t *testing.T) {
 		})
 	}
 }
-
-// The look at the whole file at the start, which takes little memory, leaves the writing connection with as much as ever.
-func TestOpenLeavesTheCache(t *testing.T) {
-	t.Parallel()
-	s, err := Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	var size int
-	if err := s.db.QueryRow("PRAGMA cache_size").Scan(&size); err != nil || size != -2000 {
-		t.Errorf("the cache has the size %d (%v), want -2000, which is SQLite's default in KiB", size, err)
-	}
-}

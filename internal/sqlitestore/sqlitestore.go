@@ -35,8 +35,6 @@ import (
 	waLog "go.mau.fi/whatsmeow/util/log"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"wabot/internal/device"
 )
 
 // File is the name of the database in its directory. SQLite keeps File-wal and File-shm beside it
@@ -82,6 +80,12 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 	if s.db, err = open(s.path, s.journal, 1); err != nil {
 		return nil, err
 	}
+	if err := s.db.PingContext(ctx); err != nil { // it takes in what a crash left in the log, which no reader may
+		return nil, s.explain(fmt.Errorf("open the database: %w", err))
+	}
+	if s.reader, err = open(s.path, nil, 4); err != nil {
+		return nil, err
+	}
 	if err := s.check(ctx); err != nil {
 		return nil, s.explain(err)
 	}
@@ -94,9 +98,6 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 			return nil, fmt.Errorf("%s was written by a newer version of wabot; start that version again (%w)", s.path, err)
 		}
 		return nil, s.explain(fmt.Errorf("upgrade the device tables: %w", err))
-	}
-	if s.reader, err = open(s.path, nil, 4); err != nil {
-		return nil, err
 	}
 	if s.write, err = prepare(ctx, s.db, writes); err != nil {
 		return nil, s.explain(err)
@@ -226,25 +227,14 @@ func pragma(ctx context.Context, conn driver.Conn, name string) (string, error) 
 }
 
 // check looks for damage before anything relies on the data: a Signal session that is read
-// wrong is worse than one that is missing. It reads all there is, and little of that is needed now, so it keeps little in memory.
+// wrong is worse than one that is missing. A reader does it, which keeps little of what it reads in memory.
 func (s *Store) check(ctx context.Context) error {
-	// There is nothing to wait for.
-	ctx = device.Defer(ctx)
-	const little, usual = "PRAGMA cache_size = -256", "PRAGMA cache_size = -2000" // KiB
-	if _, err := s.db.ExecContext(ctx, little); err != nil {
-		return fmt.Errorf("take less memory: %w", err)
-	}
 	var found string
-	if err := s.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
+	if err := s.reader.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&found); err != nil {
 		return fmt.Errorf("check the database: %w", err)
 	}
 	if found != "ok" {
 		return fmt.Errorf("check the database: %w", &damaged{s.path, errors.New(found)})
-	}
-	for _, pragma := range []string{usual, "PRAGMA shrink_memory"} {
-		if _, err := s.db.ExecContext(ctx, pragma); err != nil {
-			return fmt.Errorf("give memory back: %w", err)
-		}
 	}
 	return nil
 }
