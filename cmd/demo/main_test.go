@@ -71,8 +71,8 @@ func inOrder(t *testing.T, screen string, want ...string) {
 	}
 }
 
+// These tests are not parallel: a bot sets what concerns its whole process (whatsapp.Name).
 func TestPipe(t *testing.T) {
-	t.Parallel()
 	s := &screen{more: make(chan struct{}, 1)}
 	nothing := func(string) string { return "" }
 	if err := run(t.Context(), self(), nothing, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n\n!help\n!status\n/send testdata/note.pdf\n/send nothing.pdf\n"), true, s, s); err != nil {
@@ -86,7 +86,6 @@ func TestPipe(t *testing.T) {
 
 // A model that is configured is used in place of the built-in one; a terminal shows what is typed by itself.
 func TestTerminalWithAModel(t *testing.T) {
-	t.Parallel()
 	model := llmtest.New(t)
 	env := map[string]string{"OPENAI_BASE_URL": model.URL(), "OPENAI_MODEL": "mine"}
 	s := &screen{more: make(chan struct{}, 1)}
@@ -113,7 +112,6 @@ func TestTerminalWithAModel(t *testing.T) {
 }
 
 func TestBadSettingsAreSaid(t *testing.T) {
-	t.Parallel()
 	env := map[string]string{"ALLOW": "nobody"}
 	s := &screen{more: make(chan struct{}, 1)}
 	err := run(t.Context(), self(), func(name string) string { return env[name] }, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n"), true, s, s)
