@@ -145,6 +145,10 @@ func isOurs(dir string) (bool, error) {
 }
 
 func notWritable(dir string, err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("the session directory (SESSION_DIR) %s is on a disk that is mounted read-only: mount it for writing, or set SESSION_DIR to a directory elsewhere (%w)",
+			dir, err)
+	}
 	return fmt.Errorf("the session directory (SESSION_DIR) %s is not writable by uid %d: chown it to that user, or set SESSION_DIR to a directory that is (%w)",
 		dir, os.Getuid(), err)
 }

@@ -266,6 +266,8 @@ func (s *Store) explain(err error) error {
 		return fmt.Errorf("the disk that holds %s is full; make room: %w", s.path, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
 		return fmt.Errorf("%s cannot be written by uid %d; check its owner and whether the disk is mounted read-only: %w", s.path, os.Getuid(), err)
+	case sqlite3.SQLITE_IOERR:
+		return fmt.Errorf("the disk that holds %s refuses to read or write; see whether it was taken away, is broken, or has become read-only (dmesg tells): %w", s.path, err)
 	}
 	return err
 }
