@@ -21,12 +21,11 @@ func (w *mongoWorld) ownDisk() (dir, missing string) {
 	w.do(os.Mkdir(dir, 0o700))
 	w.do(os.WriteFile(image, nil, 0o600))
 	w.do(os.Truncate(image, 24<<20))
-	for _, command := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image}, {"mount", "-o", "loop", image, dir}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Sprintf("%s: %v: %s", command[0], err, out)
-		}
+	err := errors.Join(system("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image), system("mount", "-o", "loop", image, dir))
+	if err != nil {
+		return "", err.Error()
 	}
-	w.t.Cleanup(func() { w.do(syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	w.t.Cleanup(func() { w.do(system("umount", "-l", dir)) })
 	w.do(os.Chmod(dir, 0o700))
 	w.do(os.Remove(filepath.Join(dir, "lost+found")))
 	return dir, ""
@@ -65,8 +64,13 @@ func attribute(change, dir string) error {
 	if err != nil {
 		return err
 	}
-	if out, err := exec.Command("chattr", append([]string{change, dir}, files...)...).CombinedOutput(); err != nil {
-		return fmt.Errorf("chattr %s: %w: %s", change, err, out)
+	return system("chattr", append([]string{change, dir}, files...)...)
+}
+
+// system runs a command of the system.
+func system(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return nil
 }
@@ -91,10 +95,10 @@ func TestReadOnlyDisk(t *testing.T) {
 	w.answers(ctx, "alice", "one", "two")
 	w.do(w.tells(ctx, ""))
 	w.do(w.stop())
-	w.do(syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	w.do(system("mount", "-o", "remount,ro", dir))
 	w.do(w.start())
 	w.do(w.exits(7))
-	w.do(syscall.Mount("", dir, "", syscall.MS_REMOUNT, ""))
+	w.do(system("mount", "-o", "remount,rw", dir))
 	if !strings.Contains(w.bot.output.String(), "SESSION_DIR) "+dir+" is on a disk that is mounted read-only") {
 		t.Error("it does not say that the disk is read-only")
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command standin is the entry point of a container image that stands in for mongo:7.0 where no image
 // can be pulled: FerretDB with its SQLite backend and logins, behind a proxy on port 27017. As the real
 // image does, it makes the root user and runs the scripts of /docker-entrypoint-initdb.d with
