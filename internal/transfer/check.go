@@ -23,8 +23,16 @@ type Report struct {
 	Wrong []string
 }
 
-// Check reads a whole store.
+// Check reads a whole store, and where something is wrong reads it once more: a running bot may have been writing just that.
 func Check(ctx context.Context, s Store) (Report, error) {
+	r, err := read(ctx, s)
+	if err != nil || len(r.Wrong) == 0 {
+		return r, err
+	}
+	return read(ctx, s)
+}
+
+func read(ctx context.Context, s Store) (Report, error) {
 	r := Report{Rows: Summary{}}
 	c := checker{versions: map[string]bool{}}
 	err := s.Rows(ctx, func(row Row) error {

@@ -641,6 +641,34 @@ func (l listed) Rows(_ context.Context, each func(transfer.Row) error) error {
 	return nil
 }
 
+// What a running bot is about to write is not taken for missing.
+func TestCheckBesideAWriter(t *testing.T) {
+	t.Parallel()
+	s := &growing{Store: file(t).end().Store, version: transfer.Version{Name: "n", Hash: make([]byte, 128)}}
+	report, err := transfer.Check(t.Context(), s)
+	if err != nil || len(report.Wrong) > 0 {
+		t.Errorf("wrong: %q, %v", report.Wrong, err)
+	}
+	if n := report.Rows[transfer.KindMAC].Count; n != 1 {
+		t.Errorf("%d MACs counted", n)
+	}
+}
+
+// growing is a store in which a MAC is written before its version is.
+type growing struct {
+	transfer.Store
+	version transfer.Row
+	reads   int
+}
+
+func (g *growing) Rows(ctx context.Context, each func(transfer.Row) error) error {
+	rows := []transfer.Row{transfer.MAC{Name: "n", Index: make([]byte, 32), Value: make([]byte, 32)}}
+	if g.reads++; g.reads > 1 {
+		rows = append([]transfer.Row{g.version}, rows...)
+	}
+	return listed{g.Store, rows}.Rows(ctx, each)
+}
+
 // A restored session is the exported one without its Signal sessions and sender keys, and its pre-keys go on
 // far above; it may not connect before that.
 func TestRestore(t *testing.T) {
