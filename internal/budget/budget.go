@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wabot/internal/chat"
@@ -148,8 +149,8 @@ type Ledger struct {
 	// due holds one token while there may be a warning to give.
 	due chan struct{}
 
-	mu     sync.Mutex
-	loaded bool
+	loaded atomic.Bool
+	mu     sync.Mutex // held while Load reads
 	// known are the charges, those of notices too, since when the month before began, by the hashes of their IDs under seed: there may
 	// be some 10,000 in a day. The values are their months.
 	known map[uint64]monthNumber
@@ -189,11 +190,11 @@ func (l *Ledger) begins(p Period, t time.Time) (begin, next time.Time) {
 	return time.Date(y, m, d, 0, 0, 0, 0, l.Zone), time.Date(y, m, d+1, 0, 0, 0, 0, l.Zone)
 }
 
-// Load adds up what is stored of the running month, once. It must have returned nil before the other methods are called.
+// Load adds up what is stored of the running month, once. It must have returned nil before anything is charged or asked for.
 func (l *Ledger) Load(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.loaded {
+	if l.loaded.Load() {
 		return nil
 	}
 	begin, end := l.begins(Month, l.Now())
@@ -204,7 +205,7 @@ func (l *Ledger) Load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("add up what was spent: %w", err)
 	}
-	l.loaded = true
+	l.loaded.Store(true)
 	l.Rouse()
 	return nil
 }
@@ -213,7 +214,8 @@ func (l *Ledger) Load(ctx context.Context) error {
 func (l *Ledger) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loaded, l.known, l.other, l.sums, l.unsaved = false, map[uint64]monthNumber{}, map[string]string{}, map[string]sum{}, nil
+	l.loaded.Store(false)
+	l.known, l.other, l.sums, l.unsaved = map[uint64]monthNumber{}, map[string]string{}, map[string]sum{}, nil
 }
 
 // Rouse has Due sent to.
@@ -328,12 +330,8 @@ func whose(s Scope, m chat.Message) []string {
 	return names
 }
 
-// Loaded reports whether Load has returned nil.
-func (l *Ledger) Loaded() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.loaded
-}
+// Loaded reports whether Load has returned nil. It does not wait for a Load that is at work.
+func (l *Ledger) Loaded() bool { return l.loaded.Load() }
 
 // Next is when the next day or month begins.
 func (l *Ledger) Next(p Period) time.Time {

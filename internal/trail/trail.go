@@ -62,11 +62,11 @@ func Newest(all []chat.Trail, n int) []chat.Trail {
 }
 
 const (
-	// most is how many marks are kept in memory. Above it the oldest are dropped: the store has been away too long.
+	// most is how many marks are kept in memory. Above it the oldest are dropped: the store has been away too long, or is too slow.
 	most = 4096
 	// batch is how many are written at once.
 	batch = 256
-	// late is how long a mark waits for others.
+	// late is how long a mark waits for others, and how long after a failure it is tried again.
 	late = time.Second
 )
 
@@ -109,6 +109,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	timer := time.NewTimer(late)
 	timer.Stop()
 	defer timer.Stop()
+	waiting := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -117,9 +118,12 @@ func (r *Recorder) Run(ctx context.Context) error {
 			r.write(last)
 			return nil
 		case <-r.wake:
-			timer.Reset(late)
+			if !waiting {
+				timer.Reset(late)
+				waiting = true
+			}
 		case <-timer.C:
-			if !r.write(ctx) {
+			if waiting = !r.write(ctx); waiting {
 				timer.Reset(late)
 			}
 		}

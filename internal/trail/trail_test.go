@@ -52,6 +52,16 @@ func ids(from, to int) (all []string) {
 
 func TestRecorder(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, s *store, r *Recorder, end func()){
+		"does not wait for the last of many": func(t *testing.T, s *store, r *Recorder, end func()) {
+			for i := range 100 {
+				r.Add(marks(i, i+1)...)
+				time.Sleep(late / 2)
+			}
+			end()
+			if len(s.ids) != 100 || s.writes < 30 {
+				t.Errorf("of 100 marks, one each half a second, %d were written, in %d writes", len(s.ids), s.writes)
+			}
+		},
 		"gathers for a second": func(t *testing.T, s *store, r *Recorder, end func()) {
 			for i := range 5 {
 				r.Add(marks(i, i+1)...)
