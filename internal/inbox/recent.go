@@ -29,6 +29,8 @@ type recent struct {
 	size  int // of all of them
 	// reads are those under way of histories that have not changed since they began.
 	reads map[string]*int
+	// ending counts the turns of a chat that the store may have ended, but has not said so.
+	ending map[string]int
 	// moved is where what was stored under an address went, again what has got something anew since.
 	moved map[string]string
 	again map[string]bool
@@ -61,7 +63,7 @@ func (p *past) plus(more []chat.Exchange, most int) *past {
 }
 
 func newRecent(store Store, n int) *recent {
-	return &recent{Store: store, n: n, chats: make(map[string]*past), reads: make(map[string]*int), moved: make(map[string]string), again: make(map[string]bool)}
+	return &recent{Store: store, n: n, chats: make(map[string]*past), reads: make(map[string]*int), ending: make(map[string]int), moved: make(map[string]string), again: make(map[string]bool)}
 }
 
 // History implements Store.
@@ -69,28 +71,30 @@ func (r *recent) History(ctx context.Context, chatJID string, n int) ([]chat.Exc
 	if n > r.n || n < 0 || ctx.Err() != nil {
 		return r.Store.History(ctx, chatJID, n)
 	}
-	r.mu.Lock()
-	p := r.chats[chatJID]
-	r.mu.Unlock()
-	if p == nil || time.Since(p.read) > freshness {
-		p = &past{lacks: r.n, read: time.Now()}
-	}
-	if p.lacks > 0 {
-		var err error
-		if p, err = r.look(ctx, chatJID, p); err != nil {
-			return nil, err
-		}
+	p, err := r.look(ctx, chatJID)
+	if err != nil {
+		return nil, err
 	}
 	return slices.Clone(p.all[max(0, len(p.all)-n):]), nil
 }
 
-// look reads what a history lacks, and keeps it unless it has changed meanwhile.
-func (r *recent) look(ctx context.Context, chatJID string, before *past) (*past, error) {
+// look returns a chat's history, for which it reads what that lacks, and keeps it unless it has changed meanwhile.
+func (r *recent) look(ctx context.Context, chatJID string) (*past, error) {
 	reads := new(int)
 	r.mu.Lock()
-	r.reads[chatJID] = reads
+	p := r.chats[chatJID]
+	if p == nil || r.ending[chatJID] > 0 || time.Since(p.read) > freshness {
+		p = &past{lacks: r.n, read: time.Now()}
+	}
+	if p.lacks == 0 {
+		r.mu.Unlock()
+		return p, nil
+	}
+	if r.ending[chatJID] == 0 {
+		r.reads[chatJID] = reads
+	}
 	r.mu.Unlock()
-	p, err := r.rest(ctx, chatJID, before)
+	p, err := r.rest(ctx, chatJID, p)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.reads[chatJID] != reads {
@@ -199,6 +203,22 @@ func (r *recent) Put(ctx context.Context, m chat.Message, now time.Time) error {
 	return err
 }
 
+// end ends a turn of a chat, which a claim can find ended before this has heard of it.
+func (r *recent) end(chatJID string, end func() error) error {
+	count := func(n int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.ending[chatJID] += n; r.ending[chatJID] == 0 {
+			delete(r.ending, chatJID)
+		}
+	}
+	count(1)
+	defer count(-1)
+	err := end()
+	r.ended(chatJID, err)
+	return err
+}
+
 // ended tells that a turn of a chat has ended, or may have, under whichever address it is found by now.
 func (r *recent) ended(chatJID string, err error) {
 	all := []string{chatJID}
@@ -221,16 +241,12 @@ func (r *recent) ended(chatJID string, err error) {
 
 // Finish implements Store.
 func (r *recent) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
-	err := r.Store.Finish(ctx, t, now)
-	r.ended(t.Chat, err)
-	return err
+	return r.end(t.Chat, func() error { return r.Store.Finish(ctx, t, now) })
 }
 
 // Fail implements Store.
 func (r *recent) Fail(ctx context.Context, t chat.Turn, now time.Time, reason string) error {
-	err := r.Store.Fail(ctx, t, now, reason)
-	r.ended(t.Chat, err)
-	return err
+	return r.end(t.Chat, func() error { return r.Store.Fail(ctx, t, now, reason) })
 }
 
 // Amend implements Store.

@@ -71,6 +71,34 @@ func TestHistoryIsReadAhead(t *testing.T) {
 	})
 }
 
+// A turn that is claimed before the store has said that it ended the one before has that in its history.
+func TestHistoryBesideAnEndingTurn(t *testing.T) {
+	bubble(t, inbox.Options{History: 3}, func(t *testing.T, w *world) {
+		w.store.Fault = func(method, id string, done bool) error {
+			if method == "Finish" && id == "1" && done {
+				time.Sleep(10 * time.Second)
+			}
+			return nil
+		}
+		turns := 0
+		w.run(func(ctx context.Context, turn chat.Turn) error {
+			past, err := w.box.History(ctx, turn.Chat, 3)
+			if len(past) != turns {
+				t.Errorf("turn %d has a history of %d", turns, len(past))
+			}
+			turns++
+			return err
+		})
+		for id, took := range []time.Duration{time.Second, time.Second, 20 * time.Second} {
+			w.put(alice, fmt.Sprint(id))
+			w.pass(took)
+		}
+		if turns != 3 {
+			t.Errorf("%d turns", turns)
+		}
+	})
+}
+
 // What is deleted from the store beside an Inbox, for its age, is not told for long, and what was changed or forgotten not at all.
 func TestHistoryInMemoryIsOfNow(t *testing.T) {
 	bubble(t, inbox.Options{History: 3}, func(t *testing.T, w *world) {
