@@ -314,7 +314,8 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		Log:       log,
 	})
 	meter := budget.Meter{Ledger: ledger, Log: log}
-	o.Model, o.Painter, o.Uploader = meteredModel{watchedModel{models, site}, meter}, meteredPainter{watchedPainter{models, site}, meter}, wa
+	o.Model = budget.Texts{Of: watchedModel{models, site}.Complete, Meter: meter}
+	o.Painter, o.Uploader = budget.Pictures{Of: watchedPainter{models, site}.Image, Meter: meter}, wa
 	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
 	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, meter, log)
 	o.Status = func(ctx context.Context) bot.Status {
@@ -326,7 +327,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: waiting}
 	}
 	if s := cfg.Media.Speech; s.On == config.SwitchOn {
-		o.Mouth = meteredMouth{watchedMouth{newSpeech(cfg, s, log), site}, s.Model, meter}
+		o.Mouth = budget.Mouth{Of: watchedMouth{newSpeech(cfg, s, log), site}.Speak, Model: s.Model, Meter: meter}
 		o.VoiceReply, o.VoiceUploader, o.Voice = bot.VoiceReply(cfg.Media.VoiceReply), wa, cfg.Media.Voice
 	}
 	o.Ledger, o.Rates = ledger, budget.NewPace(ratesOf(cfg.Spend.PersonRate), ratesOf(cfg.Spend.ChatRate), nil)
@@ -396,7 +397,7 @@ func newEars(cfg config.Config, site *site, meter budget.Meter, log *slog.Logger
 		return nil
 	}
 	t := cfg.Media.Transcribe
-	return meteredEars{watchedEars{newSpeech(cfg, t, log), site}, t.Model, meter}
+	return budget.Ears{Of: watchedEars{newSpeech(cfg, t, log), site}.Transcribe, Model: t.Model, Lasts: media.Duration, Meter: meter}
 }
 
 // take stores a message that came in, to be answered or as what its group's next turn should know of, and tells what became of it. moveIn

@@ -1,14 +1,9 @@
 package app
 
 import (
-	"context"
-
-	"wabot/internal/bot"
 	"wabot/internal/budget"
 	"wabot/internal/chat"
 	"wabot/internal/config"
-	"wabot/internal/llm"
-	"wabot/internal/media"
 	"wabot/internal/model"
 )
 
@@ -42,52 +37,6 @@ func ratesOf(all []config.Rate) (rates []budget.Rate) {
 		rates = append(rates, budget.Rate(r))
 	}
 	return rates
-}
-
-// meteredModel charges for each answer.
-type meteredModel struct {
-	of    bot.Model
-	meter budget.Meter
-}
-
-func (m meteredModel) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
-	return m.meter.Complete(ctx, m.of, p)
-}
-
-// meteredPainter charges for each picture.
-type meteredPainter struct {
-	of    bot.Painter
-	meter budget.Meter
-}
-
-func (m meteredPainter) Image(ctx context.Context, model, description string) (llm.Media, string, error) {
-	return m.meter.Image(ctx, m.of, model, description)
-}
-
-// meteredEars charge for each recording.
-type meteredEars struct {
-	of    bot.Ears
-	model string
-	meter budget.Meter
-}
-
-func (m meteredEars) Transcribe(ctx context.Context, sound llm.Media, language string) (string, error) {
-	lasts, err := media.Duration(sound.Data)
-	if err != nil {
-		lasts = 0 // not Opus in Ogg
-	}
-	return m.meter.Transcribe(ctx, m.of, m.model, sound, language, lasts)
-}
-
-// meteredMouth charges for each text that is spoken.
-type meteredMouth struct {
-	of    bot.Mouth
-	model string
-	meter budget.Meter
-}
-
-func (m meteredMouth) Speak(ctx context.Context, text, voice string) (llm.Media, error) {
-	return m.meter.Speak(ctx, m.of, m.model, text, voice)
 }
 
 // charged counts what a call has cost.

@@ -11,7 +11,6 @@ import (
 	"wabot/internal/access"
 	"wabot/internal/budget"
 	"wabot/internal/chat"
-	"wabot/internal/llm"
 	"wabot/internal/model"
 	"wabot/internal/storetest"
 )
@@ -23,17 +22,7 @@ func limited(t *testing.T, b *Bot, store budget.Store, tokens int64) {
 		Store: store, Zone: time.UTC, Limits: map[budget.Budget]budget.Amount{{Scope: budget.Person, Period: budget.Day}: {Tokens: tokens}},
 		Prices: func(string) model.Prices { return model.Prices{} },
 	})
-	b.Model = metered{b.Model, budget.Meter{Ledger: b.Ledger, Log: b.Log}}
-}
-
-// metered charges for a model's calls.
-type metered struct {
-	of    Model
-	meter budget.Meter
-}
-
-func (m metered) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
-	return m.meter.Complete(ctx, m.of, p)
+	b.Model = budget.Texts{Of: b.Model.Complete, Meter: budget.Meter{Ledger: b.Ledger, Log: b.Log}}
 }
 
 func spent(b *Bot, m chat.Message) int64 {

@@ -362,23 +362,30 @@ func TestMeterOfSound(t *testing.T) {
 	ctx, bill := b.Open(t.Context())
 	Pays(ctx, from("a", "g"))
 	sound := llm.Media{Data: make([]byte, 16000)}
-	m.Transcribe(ctx, answers{}, "dear", sound, "", 90*time.Second)
-	m.Transcribe(ctx, answers{}, "dear", sound, "", 0)
-	m.Speak(ctx, answers{}, "dear", "où?", "alloy")
+	hear := func(a answers, lasts time.Duration, err error) {
+		e := Ears{Of: a.Transcribe, Model: "dear", Lasts: func([]byte) (time.Duration, error) { return lasts, err }, Meter: m}
+		e.Transcribe(ctx, sound, "")
+	}
+	hear(answers{}, 90*time.Second, nil)
+	hear(answers{}, time.Minute, errors.New("not Opus in Ogg"))
+	hear(answers{}, 0, nil)
+	Mouth{answers{}.Speak, "dear", m}.Speak(ctx, "où?", "alloy")
 	down := answers{err: &llm.Error{Kind: llm.Unavailable, Err: errors.New("x")}}
-	m.Transcribe(ctx, down, "dear", sound, "", time.Second)
-	m.Speak(ctx, down, "dear", "où?", "alloy")
+	hear(down, time.Second, nil)
+	Mouth{down.Speak, "dear", m}.Speak(ctx, "où?", "alloy")
 	got := bill.Charges()
-	if len(got) != 3 {
+	if len(got) != 4 {
 		t.Fatalf("charges %+v", got)
 	}
 	if c := got[0]; c.Kind != chat.ForSound || c.Seconds != 90 || c.Estimated || c.Cost != 9000 || c.Person != "a" {
 		t.Errorf("a recording: %+v", c)
 	}
-	if c := got[1]; c.Seconds != 2 || !c.Estimated || c.Cost != 200 {
-		t.Errorf("one that does not tell how long it lasts: %+v", c)
+	for _, c := range got[1:3] {
+		if c.Seconds != 2 || !c.Estimated || c.Cost != 200 {
+			t.Errorf("one that does not tell how long it lasts: %+v", c)
+		}
 	}
-	if c := got[2]; c.Kind != chat.ForSpeech || c.Characters != 3 || c.Cost != 45 {
+	if c := got[3]; c.Kind != chat.ForSpeech || c.Characters != 3 || c.Cost != 45 {
 		t.Errorf("a spoken text: %+v", c)
 	}
 }
@@ -391,13 +398,13 @@ func TestMeter(t *testing.T) {
 	ctx, bill := b.Open(t.Context())
 	p := llm.Prompt{Model: "asked", Messages: []llm.Message{{Text: "hello there"}}}
 	Pays(ctx, from("a", "g"))
-	m.Complete(ctx, answers{c: llm.Completion{Text: "hi", By: "dear", PromptTokens: 7, CompletionTokens: 2}}, p)
+	Texts{answers{c: llm.Completion{Text: "hi", By: "dear", PromptTokens: 7, CompletionTokens: 2}}.Complete, m}.Complete(ctx, p)
 	Pays(ctx, from("b", "g"))
-	m.Complete(ctx, answers{c: llm.Completion{Text: "hi", By: "dear"}}, p)
-	m.Complete(ctx, answers{err: &llm.Error{Kind: llm.BadAnswer, Err: errors.New("x")}}, p)
-	m.Complete(ctx, answers{err: &llm.Error{Kind: llm.Unavailable, Err: errors.New("x")}}, p)
-	m.Image(ctx, answers{}, "asked", "a cat")
-	m.Image(ctx, answers{err: errors.New("x")}, "asked", "a cat")
+	Texts{answers{c: llm.Completion{Text: "hi", By: "dear"}}.Complete, m}.Complete(ctx, p)
+	Texts{answers{err: &llm.Error{Kind: llm.BadAnswer, Err: errors.New("x")}}.Complete, m}.Complete(ctx, p)
+	Texts{answers{err: &llm.Error{Kind: llm.Unavailable, Err: errors.New("x")}}.Complete, m}.Complete(ctx, p)
+	Pictures{answers{}.Image, m}.Image(ctx, "asked", "a cat")
+	Pictures{answers{err: errors.New("x")}.Image, m}.Image(ctx, "asked", "a cat")
 	got := bill.Charges()
 	if len(got) != 4 || len(s.all) != 0 {
 		t.Fatalf("charges %+v, stored %+v", got, s.all)
@@ -415,7 +422,7 @@ func TestMeter(t *testing.T) {
 		t.Errorf("a picture: %+v", c)
 	}
 	// Without a bill it is stored at once.
-	m.Complete(t.Context(), answers{c: llm.Completion{Text: "hi", By: "m"}}, p)
+	Texts{answers{c: llm.Completion{Text: "hi", By: "m"}}.Complete, m}.Complete(t.Context(), p)
 	if len(s.all) != 1 {
 		t.Errorf("stored %+v", s.all)
 	}

@@ -71,14 +71,15 @@ func (m Meter) Pay(ctx context.Context, c chat.Charge) {
 	bill.charges = append(bill.charges, m.Ledger.Make(c))
 }
 
-// Texts is what completes prompts.
-type Texts interface {
-	Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error)
+// Texts completes prompts as Of does, and charges for them.
+type Texts struct {
+	Of    func(ctx context.Context, p llm.Prompt) (llm.Completion, error)
+	Meter Meter
 }
 
-// Complete asks for a text, and charges for it.
-func (m Meter) Complete(ctx context.Context, of Texts, p llm.Prompt) (llm.Completion, error) {
-	c, err := of.Complete(ctx, p)
+// Complete asks for a text.
+func (t Texts) Complete(ctx context.Context, p llm.Prompt) (llm.Completion, error) {
+	c, err := t.Of(ctx, p)
 	var e *llm.Error
 	switch {
 	case err == nil:
@@ -86,65 +87,76 @@ func (m Meter) Complete(ctx context.Context, of Texts, p llm.Prompt) (llm.Comple
 		if charge.Prompt <= 0 && charge.Completion <= 0 {
 			charge.Prompt, charge.Completion, charge.Estimated = tokensOf(p), llm.Tokens(c.Text), true
 		}
-		m.Pay(ctx, charge)
+		t.Meter.Pay(ctx, charge)
 	case errors.As(err, &e) && (e.Kind == llm.BadAnswer || e.Kind == llm.Filtered):
 		// The model was at work, and what it has said cannot be told to anybody.
-		m.Pay(ctx, chat.Charge{Kind: chat.ForText, Model: p.Model, Prompt: tokensOf(p), Estimated: true})
+		t.Meter.Pay(ctx, chat.Charge{Kind: chat.ForText, Model: p.Model, Prompt: tokensOf(p), Estimated: true})
 	}
 	return c, err
 }
 
-// Pictures is what draws.
-type Pictures interface {
-	Image(ctx context.Context, model, description string) (picture llm.Media, by string, err error)
+// Pictures draws as Of does, and charges for each picture.
+type Pictures struct {
+	Of    func(ctx context.Context, model, description string) (picture llm.Media, by string, err error)
+	Meter Meter
 }
 
-// Image asks for a picture, and charges for it.
-func (m Meter) Image(ctx context.Context, of Pictures, model, description string) (llm.Media, string, error) {
-	picture, by, err := of.Image(ctx, model, description)
+// Image asks for a picture.
+func (p Pictures) Image(ctx context.Context, model, description string) (llm.Media, string, error) {
+	picture, by, err := p.Of(ctx, model, description)
 	if err == nil {
-		m.Pay(ctx, chat.Charge{Kind: chat.ForImage, Model: by, Images: 1})
+		p.Meter.Pay(ctx, chat.Charge{Kind: chat.ForImage, Model: by, Images: 1})
 	}
 	return picture, by, err
 }
 
-// Ears write down recordings.
-type Ears interface {
-	Transcribe(ctx context.Context, sound llm.Media, language string) (string, error)
+// Ears write down recordings as Of does, by the named model, and charge for how long they last, which Lasts tells.
+type Ears struct {
+	Of    func(ctx context.Context, sound llm.Media, language string) (string, error)
+	Model string
+	Lasts func(recording []byte) (time.Duration, error)
+	Meter Meter
 }
 
 // bytesOfSecond is how much of a recording is taken for a second where it does not tell how long it lasts: 64 kbit/s, which
 // phones record with at most.
 const bytesOfSecond = 8000
 
-// Transcribe has a recording written down by the named model, and charges for its length; it is estimated where lasts is not
-// known, which is 0 then.
-func (m Meter) Transcribe(ctx context.Context, of Ears, model string, sound llm.Media, language string, lasts time.Duration) (string, error) {
-	text, err := of.Transcribe(ctx, sound, language)
-	var e *llm.Error
-	if err == nil || errors.As(err, &e) && e.Kind == llm.BadAnswer {
-		c := chat.Charge{Kind: chat.ForSound, Model: model, Seconds: lasts.Seconds()}
-		if lasts <= 0 {
+// Transcribe has a recording written down.
+func (e Ears) Transcribe(ctx context.Context, sound llm.Media, language string) (string, error) {
+	text, err := e.Of(ctx, sound, language)
+	if err == nil || badAnswer(err) {
+		c := chat.Charge{Kind: chat.ForSound, Model: e.Model}
+		if lasts, err := e.Lasts(sound.Data); err == nil && lasts > 0 {
+			c.Seconds = lasts.Seconds()
+		} else {
 			c.Seconds, c.Estimated = float64(len(sound.Data))/bytesOfSecond, true
 		}
-		m.Pay(ctx, c)
+		e.Meter.Pay(ctx, c)
 	}
 	return text, err
 }
 
-// Mouth says texts.
-type Mouth interface {
-	Speak(ctx context.Context, text, voice string) (llm.Media, error)
+// Mouth says texts as Of does, by the named model, and charges for their characters.
+type Mouth struct {
+	Of    func(ctx context.Context, text, voice string) (llm.Media, error)
+	Model string
+	Meter Meter
 }
 
-// Speak has a text spoken by the named model, and charges for its characters.
-func (m Meter) Speak(ctx context.Context, of Mouth, model, text, voice string) (llm.Media, error) {
-	sound, err := of.Speak(ctx, text, voice)
-	var e *llm.Error
-	if err == nil || errors.As(err, &e) && e.Kind == llm.BadAnswer {
-		m.Pay(ctx, chat.Charge{Kind: chat.ForSpeech, Model: model, Characters: utf8.RuneCountInString(text)})
+// Speak has a text spoken.
+func (m Mouth) Speak(ctx context.Context, text, voice string) (llm.Media, error) {
+	sound, err := m.Of(ctx, text, voice)
+	if err == nil || badAnswer(err) {
+		m.Meter.Pay(ctx, chat.Charge{Kind: chat.ForSpeech, Model: m.Model, Characters: utf8.RuneCountInString(text)})
 	}
 	return sound, err
+}
+
+// badAnswer tells whether a model was at work, although there is nothing to use.
+func badAnswer(err error) bool {
+	var e *llm.Error
+	return errors.As(err, &e) && e.Kind == llm.BadAnswer
 }
 
 // perMessage is what a message costs beside its text, in tokens: its role and its borders.
