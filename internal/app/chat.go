@@ -123,7 +123,8 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 		return &storeError{err}
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := dropLeft(ctx, store); err != nil {
+	// All that a conversation before has left, even if the clock was ahead.
+	if _, err := giveUp(ctx, store, time.Now().AddDate(100, 0, 0), "the conversation had ended"); err != nil {
 		return &storeError{err}
 	}
 
@@ -169,25 +170,6 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 
 func chatError(format string, args ...any) error {
 	return &configError{fmt.Errorf("chat: "+format+"; wabot chat --help says how", args...)}
-}
-
-// dropLeft gives up what a conversation before has left without an answer.
-func dropLeft(ctx context.Context, store inbox.Store) error {
-	if err := store.Release(ctx); err != nil {
-		return err
-	}
-	for now := time.Now().Add(time.Hour); ; {
-		left, err := store.Claim(ctx, now, now.Add(time.Minute))
-		if errors.Is(err, inbox.ErrEmpty) {
-			return nil
-		}
-		if err == nil {
-			err = store.Fail(ctx, left, time.Now(), "the conversation had ended")
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
 
 // talk is a conversation in the terminal. It is the bot's way to people.

@@ -172,7 +172,7 @@ func (s *witnessed) makeSafe(ctx context.Context, why string) (int, error) {
 	if err := transfer.MakeSafe(ctx, s); err != nil {
 		return 0, err
 	}
-	n, err := s.giveUpStale(ctx, time.Now())
+	n, err := giveUp(ctx, s, time.Now().Add(-stale), "restored from an older state, in which it waited too long: it may have been answered since")
 	if err != nil {
 		return 0, err
 	}
@@ -187,14 +187,14 @@ func (s *witnessed) makeSafe(ctx context.Context, why string) (int, error) {
 	return n, nil
 }
 
-// giveUpStale gives up what has waited for longer than stale at now.
-func (s *witnessed) giveUpStale(ctx context.Context, now time.Time) (n int, err error) {
+// giveUp gives up what has waited in the store since then or longer, and returns how many turns that were.
+func giveUp(ctx context.Context, store inbox.Store, then time.Time, reason string) (n int, err error) {
 	// Leases and pauses are of the process that wrote them.
-	if err := s.Release(ctx); err != nil {
+	if err := store.Release(ctx); err != nil {
 		return 0, err
 	}
-	for {
-		t, err := s.Claim(ctx, now.AddDate(100, 0, 0), now)
+	for now := time.Now(); ; n++ {
+		t, err := store.Claim(ctx, now.AddDate(100, 0, 0), now)
 		if errors.Is(err, inbox.ErrEmpty) {
 			return n, nil
 		}
@@ -202,12 +202,11 @@ func (s *witnessed) giveUpStale(ctx context.Context, now time.Time) (n int, err 
 			return n, fmt.Errorf("look at what waits: %w", err)
 		}
 		// The chat that waits longest comes first.
-		if len(t.Messages) > 0 && now.Sub(t.Messages[0].Time) < stale {
-			return n, s.Retry(ctx, t, now)
+		if len(t.Messages) > 0 && t.Messages[0].Time.After(then) {
+			return n, store.Retry(ctx, t, now)
 		}
-		if err := s.Fail(ctx, t, now, "restored from an older state, in which it waited too long: it may have been answered since"); err != nil {
+		if err := store.Fail(ctx, t, now, reason); err != nil {
 			return n, fmt.Errorf("give up what waits: %w", err)
 		}
-		n++
 	}
 }
