@@ -156,8 +156,7 @@ Its Signal sessions were forgotten, as they may be older than what was sent sinc
 	if given > 0 {
 		fmt.Fprintf(c.Stdout, "%d %s that waited for an answer in the backup get none, as they may have got one since.\n", given, plural("chat", given))
 	}
-	fmt.Fprintf(c.Stdout, "Start wabot with MONGO_ENABLED=%s; no QR code is needed. No other copy of this session may be used any more: the two would replace each other.\n",
-		map[string]string{transfer.File: "False", transfer.Mongo: "True"}[*name])
+	fmt.Fprintf(c.Stdout, "%s No other copy of this session may be used any more: the two would replace each other.\n", startWith(*name))
 	return nil
 }
 

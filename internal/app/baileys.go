@@ -57,19 +57,16 @@ func (c sessions) importBaileys(ctx context.Context, flags *flag.FlagSet, args [
 	}
 	defer func() { err = errors.Join(err, give()) }()
 	if _, err := transfer.Import(ctx, source, transfer.End{Name: *name, Store: target}); err != nil {
-		if lost := context.Cause(ctx); lost != nil && !errors.Is(err, lost) {
-			err = fmt.Errorf("%w (%w)", err, lost)
-		}
-		return err
+		return withLoss(ctx, err)
 	}
 	if err := c.found(source, session); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.Stdout, `
-Taken over into %s: written, read back and compared. Start wabot with MONGO_ENABLED=%s; no QR code is needed.
+Taken over into %s: written, read back and compared. %s
 In %s the session is marked as moved, and the bot on Baileys would show a QR code: do not scan it.
 To go back to that bot instead, before wabot has run: the same command with --undo. After that the old session is out of date.
-`, c.where(*name), map[string]string{transfer.File: "False", transfer.Mongo: "True"}[*name], source.Name())
+`, c.where(*name), startWith(*name), source.Name())
 	return nil
 }
 

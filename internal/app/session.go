@@ -124,6 +124,12 @@ func (c sessions) where(name string) string {
 	return fmt.Sprintf("the file store (%s)", c.cfg.SessionDir)
 }
 
+// startWith says how to go on with the session that is now in the store with the name.
+func startWith(name string) string {
+	enabled := map[string]string{transfer.File: "False", transfer.Mongo: "True"}[name]
+	return "Start wabot with MONGO_ENABLED=" + enabled + "; no QR code is needed."
+}
+
 // open opens the store with the name.
 func (c sessions) open(ctx context.Context, name string, look bool) (*witnessed, error) {
 	cfg := c.cfg
@@ -178,6 +184,14 @@ func (c sessions) take(ctx context.Context, name string) (_ *witnessed, _ contex
 	return store, held, give, nil
 }
 
+// withLoss adds to an error of what was done with the context of take why the store was not this process's any more.
+func withLoss(ctx context.Context, err error) error {
+	if lost := context.Cause(ctx); lost != nil && !errors.Is(err, lost) {
+		return fmt.Errorf("%w (%w)", err, lost)
+	}
+	return err
+}
+
 func (c sessions) copy(ctx context.Context, flags *flag.FlagSet, args []string) (err error) {
 	from := flags.String("from", "", "the store to take the session from")
 	to := flags.String("to", "", "the store to put it into")
@@ -200,18 +214,14 @@ func (c sessions) copy(ctx context.Context, flags *flag.FlagSet, args []string) 
 	defer func() { err = errors.Join(err, giveTarget()) }()
 	copied, err := transfer.Copy(ctx, transfer.End{Name: *from, Store: source}, transfer.End{Name: *to, Store: target}, *replace)
 	if err != nil {
-		if lost := context.Cause(ctx); lost != nil && !errors.Is(err, lost) {
-			err = fmt.Errorf("%w (%w)", err, lost)
-		}
-		return err
+		return withLoss(ctx, err)
 	}
 	rows := 0
 	for _, t := range copied {
 		rows += t.Count
 	}
-	enabled := map[string]string{transfer.File: "False", transfer.Mongo: "True"}[*to]
-	fmt.Fprintf(c.Stdout, "The session is in %s now: %d rows, written, read back and compared. Start wabot with MONGO_ENABLED=%s; no QR code is needed.\nWhat is left in %s is marked as moved and refuses to start.\n",
-		c.where(*to), rows, enabled, c.where(*from))
+	fmt.Fprintf(c.Stdout, "The session is in %s now: %d rows, written, read back and compared. %s\nWhat is left in %s is marked as moved and refuses to start.\n",
+		c.where(*to), rows, startWith(*to), c.where(*from))
 	return nil
 }
 
