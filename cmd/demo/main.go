@@ -10,7 +10,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -187,20 +186,7 @@ func (d *demo) chat(ctx context.Context, in io.Reader, stopBot func()) error {
 	defer func() { stopWatching(); <-shown }()
 	defer stopBot()
 
-	lines := make(chan string)
-	ended := make(chan error, 1)
-	go func() {
-		s := bufio.NewScanner(in)
-		s.Buffer(nil, 1<<20)
-		for s.Scan() {
-			select {
-			case lines <- s.Text():
-			case <-watch.Done():
-				return
-			}
-		}
-		ended <- s.Err()
-	}()
+	lines, ended := app.Lines(watch, in)
 	for {
 		select {
 		case <-ctx.Done():

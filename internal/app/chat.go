@@ -211,20 +211,7 @@ func (t *talk) answer(ctx context.Context, turn chat.Turn) error {
 
 // run asks what is typed until there is no more, or until it is interrupted between two answers.
 func (t *talk) run(ctx context.Context) error {
-	lines := make(chan string)
-	ended := make(chan error, 1)
-	go func() {
-		s := bufio.NewScanner(t.Stdin)
-		s.Buffer(nil, 1<<20)
-		for s.Scan() {
-			select {
-			case lines <- s.Text():
-			case <-ctx.Done():
-				return
-			}
-		}
-		ended <- s.Err()
-	}()
+	lines, ended := Lines(ctx, t.Stdin)
 	if t.typed && t.live {
 		fmt.Fprintf(t.Stdout, "You talk to %s. !help asks for help; Ctrl-C stops an answer, Ctrl-D ends.\n", t.model)
 	}
@@ -269,6 +256,24 @@ func (t *talk) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// Lines gives the lines of r, and on ended what ended them: an error, or nil at the end of r. Once ctx is done no more come.
+func Lines(ctx context.Context, r io.Reader) (lines <-chan string, ended <-chan error) {
+	to, end := make(chan string), make(chan error, 1)
+	go func() {
+		s := bufio.NewScanner(r)
+		s.Buffer(nil, 1<<20)
+		for s.Scan() {
+			select {
+			case to <- s.Text():
+			case <-ctx.Done():
+				return
+			}
+		}
+		end <- s.Err()
+	}()
+	return to, end
 }
 
 // ask asks one question and shows its answer.
