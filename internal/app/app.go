@@ -345,7 +345,7 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 	g.Go(func() error {
 		defer resign()
 		err := wa.Run(online)
-		if err != nil && !as[*whatsapp.EndError](err) {
+		if err != nil && !errors.As(err, new(*whatsapp.EndError)) {
 			err = &storeError{err}
 		}
 		return err

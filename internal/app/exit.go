@@ -41,11 +41,11 @@ func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case as[*configError](err):
+	case errors.As(err, new(*configError)):
 		return 2
-	case as[*storeError](err), errors.Is(err, mongostore.ErrOutage):
+	case errors.As(err, new(*storeError)), errors.Is(err, mongostore.ErrOutage):
 		return 7
-	case as[*lockedError](err):
+	case errors.As(err, new(*lockedError)):
 		return 8
 	case !errors.As(err, &end):
 		return 1
@@ -57,9 +57,4 @@ func ExitCode(err error) int {
 		whatsapp.Replaced:  6,
 		whatsapp.Locked:    9,
 	}[end.End]
-}
-
-func as[E error](err error) bool {
-	var e E
-	return errors.As(err, &e)
 }
