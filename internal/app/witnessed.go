@@ -182,8 +182,8 @@ func (s *witnessed) makeSafe(ctx context.Context, why string) (int, error) {
 	if err := transfer.Safe(ctx, s); err != nil {
 		return 0, fmt.Errorf("mark the session as safe: %w", err)
 	}
-	s.log.Warn("this session may be an older state of itself, so its Signal sessions were forgotten; they are made anew with each contact's next message. Its account and chats are kept. No other copy of it may be used any more",
-		"why", why, "chats not answered because they waited too long", n)
+	s.log.Warn("this session may be an older state of itself, so its Signal sessions were forgotten; they are made anew with each contact's next message. Its account and chats are kept; what waited for too long is not answered. No other copy of it may be used any more",
+		"why", why, "unanswered", n)
 	return n, nil
 }
 
