@@ -16,6 +16,8 @@ import (
 const (
 	// mostPixels bounds a picture to decode: what a phone's camera takes, and no more. It may take 12 bytes and more for each.
 	mostPixels = 25 << 20
+	// mostSide bounds each side, in pixels, as most kinds do themselves: shrinking takes memory for the longer one.
+	mostSide = 1 << 16
 	// LongestSide is the longer side of a shrunk picture, in pixels: what the larger models shrink pictures to themselves.
 	LongestSide = 1568
 	// plain is the size, in bytes, up to which a JPEG that needs no change is left as it is.
@@ -30,12 +32,13 @@ var decoding sync.Mutex
 // that moves it is the first picture; what is transparent is white. What a camera has written beside the picture, such as where it was
 // taken, does not stay.
 func Shrink(data []byte) ([]byte, error) {
+	data = still(data)
 	// The whole is checked by its header before memory is taken for it.
 	cfg, kind, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
 		return nil, ErrUnsupported
 	}
-	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > mostPixels/cfg.Height {
+	if cfg.Width <= 0 || cfg.Height <= 0 || max(cfg.Width, cfg.Height) > mostSide || cfg.Width > mostPixels/cfg.Height {
 		return nil, fmt.Errorf("%w: a picture of %d x %d", ErrBroken, cfg.Width, cfg.Height)
 	}
 	turn := upright
@@ -45,9 +48,6 @@ func Shrink(data []byte) ([]byte, error) {
 		if !exif && len(data) <= plain && max(cfg.Width, cfg.Height) <= LongestSide {
 			return data, checkJPEG(data)
 		}
-	}
-	if kind == "webp" {
-		data = still(data)
 	}
 	decoding.Lock()
 	defer decoding.Unlock()

@@ -11,6 +11,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"runtime"
 	"testing"
 )
 
@@ -165,10 +166,13 @@ func TestOrientation(t *testing.T) {
 var dot, _ = base64.StdEncoding.DecodeString("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
 
 // moving is a WebP that shows dot twice.
-func moving() []byte {
+func moving() []byte { return movingOf(make([]byte, 16), dot[12:]) }
+
+// movingOf is one that shows a picture twice, by the header and the chunk of its frame.
+func movingOf(header, picture []byte) []byte {
 	var frame, all, out bytes.Buffer
-	frame.Write(make([]byte, 16))
-	frame.Write(dot[12:])
+	frame.Write(header)
+	frame.Write(picture)
 	all.WriteString("WEBP")
 	chunk(&all, "VP8X", []byte{1 << 1, 0, 0, 0, 9, 0, 0, 9, 0, 0})
 	chunk(&all, "ANIM", make([]byte, 6))
@@ -204,6 +208,39 @@ func TestNoPicture(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, row.want)
 		}
 	}
+}
+
+// grayPNG is a whole picture of one gray, with a bit for a pixel.
+func grayPNG(t testing.TB, w, h int) []byte {
+	return written(t, func(b *bytes.Buffer) error {
+		return png.Encode(b, &image.Paletted{Palette: color.Palette{color.Black, color.White}, Stride: 0, Pix: make([]uint8, w), Rect: image.Rect(0, 0, w, h)})
+	})
+}
+
+// What says that it is huge, wherever it says so, is refused before memory is taken for it. Not beside others: it measures.
+func TestHugePictures(t *testing.T) {
+	// A lossless WebP of 16,384 by 16,384 in one colour; a frame of that size in a canvas of 10 by 10.
+	lossless := chunked("VP8L", append([]byte{0x2f, 0xff, 0xff, 0xff, 0x0f, 0x88, 0x88, 0x08}, make([]byte, 16)...))
+	frame := []byte{0, 0, 0, 0, 0, 0, 0xff, 0x3f, 0, 0xff, 0x3f, 0, 0, 0, 0, 0}
+	for name, data := range map[string][]byte{
+		"PNG": grayPNG(t, 5200, 5200), "a line": grayPNG(t, 4<<20, 1), "a column": grayPNG(t, 1, 4<<20),
+		"WebP": chunked("RIFF", append([]byte("WEBP"), lossless...)), "a WebP that moves": movingOf(frame, lossless),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Shrink(data)
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrBroken) || took > 4<<20 {
+			t.Errorf("%s: %v, and it took %d MiB", name, err, took>>20)
+		}
+	}
+}
+
+// chunked is one chunk of a RIFF file.
+func chunked(id string, body []byte) []byte {
+	var b bytes.Buffer
+	chunk(&b, id, body)
+	return b.Bytes()
 }
 
 func FuzzShrink(f *testing.F) {

@@ -9,7 +9,7 @@ import (
 // is not such a WebP is returned as it is. (RFC 9649, section 2.7.)
 func still(data []byte) []byte {
 	const moves, hasAlpha = 1 << 1, 1 << 4
-	if len(data) < 12 {
+	if len(data) < 12 || !bytes.HasPrefix(data, []byte("RIFF")) || !bytes.HasPrefix(data[8:], []byte("WEBP")) {
 		return data
 	}
 	first := true
