@@ -422,7 +422,11 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 		return ignored, nil
 	}
 	if admitted {
-		return stored, box.Put(ctx, m)
+		err := box.Put(ctx, m)
+		if err == nil {
+			b.Stored(m)
+		}
+		return stored, err
 	}
 	if err := b.Notice(ctx, said); err != nil {
 		return ignored, err

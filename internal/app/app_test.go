@@ -3,10 +3,21 @@ package app
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"wabot/internal/access"
+	"wabot/internal/bot"
+	"wabot/internal/budget"
+	"wabot/internal/chat"
+	"wabot/internal/inbox"
+	"wabot/internal/storetest"
 )
 
 // stopping is a store whose process is asked to stop in the first reading of a note.
@@ -77,5 +88,67 @@ func TestCommandsOnTheStoreNeedNoModel(t *testing.T) {
 		if code := ExitCode(err); code != row.code || err != nil && !strings.Contains(err.Error(), row.says) {
 			t.Errorf("wabot %s: %v (exit code %d)\n%s", strings.Join(row.args, " "), err, code, out.String())
 		}
+	}
+}
+
+// blank is a store of notes that has none.
+type blank struct{}
+
+func (blank) Note(context.Context, string) ([]byte, error)  { return nil, nil }
+func (blank) SetNote(context.Context, string, []byte) error { return nil }
+
+// Messages that are delivered again and again, because they could not be stored or that could not be told, become no flood by
+// that; what is one is not stored however often it is delivered.
+func TestDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ fails, done bool }{
+		"not stored":                      {fails: true},
+		"stored, but said that it is not": {fails: true, done: true},
+		"stored, but not acknowledged":    {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failing := row.fails
+			store := &storetest.Memory{Fault: func(method, _ string, done bool) error {
+				if method == "Put" && failing && done == row.done {
+					return errors.New("no space left")
+				}
+				return nil
+			}}
+			now := time.Now()
+			log := slog.New(slog.DiscardHandler)
+			box := inbox.New(store, inbox.Options{}, log)
+			b := bot.New(bot.Options{
+				Rules: bot.Rules{Allow: access.List{access.Everyone}, Prefix: "!ai"}, Turns: box, Notes: blank{}, Log: log,
+				Rates: budget.NewPace([]budget.Rate{{Count: 5, Per: time.Minute}}, nil, func() time.Time { return now }),
+			})
+			deliver := func(from, to int) (refused int) {
+				for i := from; i < to; i++ {
+					m := chat.Message{Chat: "a@lid", Sender: "a@lid", ID: fmt.Sprint(i), Text: "!ai hi", Kind: chat.Text, Time: now}
+					if _, err := take(t.Context(), m, b, box, func() error { return nil }); err != nil {
+						refused++
+					}
+				}
+				return refused
+			}
+			holds := func(want int) {
+				t.Helper()
+				if n, err := box.Depth(t.Context()); n != want || err != nil {
+					t.Fatalf("%d messages are stored, want %d: %v", n, want, err)
+				}
+			}
+			for range 5 {
+				if refused := deliver(0, 10); row.fails != (refused == 10) {
+					t.Fatalf("%d of 10 messages are refused", refused)
+				}
+			}
+			failing = false
+			deliver(0, 10)
+			holds(10)
+			deliver(10, 30_000) // three times the rate may come at once
+			holds(15)
+			deliver(0, 30_000)
+			holds(15)
+		})
 	}
 }

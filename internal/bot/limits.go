@@ -172,6 +172,13 @@ func (b *Bot) Welcome(m chat.Message) bool {
 	return false
 }
 
+// Stored counts a message that was Welcome, once it is stored.
+func (b *Bot) Stored(m chat.Message) {
+	if b.Rates != nil && m.Change == nil {
+		b.Rates.Stored(m)
+	}
+}
+
 // gated notes that a message that came in is not to be answered.
 func (b *Bot) gated(m chat.Message, why string) {
 	if b.Gated != nil {

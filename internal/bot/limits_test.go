@@ -157,9 +157,10 @@ func TestFlood(t *testing.T) {
 	var gated []chat.Mark
 	b.Gated = func(m chat.Mark) { gated = append(gated, m) }
 	welcome := 0
-	for range 5 {
-		if b.Welcome(from("!ai hi", now)) {
+	for i := range 5 {
+		if m := from("!ai hi", id(fmt.Sprint(i))); b.Welcome(m) {
 			welcome++
+			b.Stored(m)
 		}
 	}
 	if welcome != 3 || len(gated) != 2 || gated[0].Fate != chat.Gated || !strings.Contains(gated[0].Why, "RATE_PERSON") {

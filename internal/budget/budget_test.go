@@ -481,9 +481,22 @@ func TestPace(t *testing.T) {
 	}
 
 	// Three times the rate may come in, and wait; more is a flood.
+	var stored []chat.Message
 	for i := range 12 {
-		if got := p.Arrive(message("d", fmt.Sprint("to ", i))); got != (i < 9) {
-			t.Errorf("message %d arrives: %v", i, got)
+		m := message("d", fmt.Sprint("to ", i))
+		for range 5 { // as it is delivered until it can be stored
+			if got := p.Arrive(m); got != (i < 9) {
+				t.Errorf("message %d arrives: %v", i, got)
+			}
+		}
+		if i < 9 {
+			stored = append(stored, m)
+		}
+		for _, m := range stored { // and those before it, which were not acknowledged
+			if !p.Arrive(m) {
+				t.Errorf("message %s is stored, and does not arrive", m.ID)
+			}
+			p.Stored(m)
 		}
 	}
 	if d := from("d", "x"); !p.Flooded(d) || p.Flooded(d) || !p.Tell(d) || p.Tell(d) {
@@ -492,5 +505,22 @@ func TestPace(t *testing.T) {
 	now = now.Add(time.Minute)
 	if !p.Arrive(message("d", "x")) {
 		t.Error("after a minute nothing comes in")
+	}
+}
+
+// However many people write however much, no memory of messages grows without end.
+func TestPaceIsBounded(t *testing.T) {
+	t.Parallel()
+	p := NewPace([]Rate{{3, time.Minute}}, nil, nil)
+	for i := range 30_000 {
+		m := chat.Message{ID: fmt.Sprint(i), Sender: fmt.Sprint(i % 15_000), Chat: "g"}
+		if !p.Arrive(m) {
+			t.Fatalf("message %d does not arrive", i)
+		}
+		p.Stored(m)
+		p.Take(m)
+	}
+	if len(p.stored) > underway || len(p.counted) > underway {
+		t.Errorf("%d and %d messages are remembered", len(p.stored), len(p.counted))
 	}
 }

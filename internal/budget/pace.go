@@ -27,6 +27,7 @@ type Pace struct {
 	told    map[string]time.Time // until when whoever sends too much need not be told so again
 	flooded map[string]bool      // persons whose messages were dropped since they were told
 	counted map[string]bool      // messages that were taken
+	stored  map[string]bool      // messages that came in and are counted as arrived
 }
 
 // NewPace returns a pace; a nil now is time.Now.
@@ -36,7 +37,7 @@ func NewPace(person, chat []Rate, now func() time.Time) *Pace {
 	}
 	return &Pace{
 		person: person, chat: chat, now: now, taken: map[string]time.Time{}, arrived: map[string]time.Time{},
-		told: map[string]time.Time{}, flooded: map[string]bool{}, counted: map[string]bool{},
+		told: map[string]time.Time{}, flooded: map[string]bool{}, counted: map[string]bool{}, stored: map[string]bool{},
 	}
 }
 
@@ -45,8 +46,8 @@ const (
 	flood = 3
 	// again is after what time somebody is told again that they write too fast.
 	again = time.Hour
-	// remembered bounds each memory of people and chats of a Pace, underway that of messages: only those of turns that are tried again
-	// are asked for twice.
+	// remembered bounds each memory of people and chats of a Pace, underway each of messages: only those that are delivered, or whose
+	// turns are tried, again are asked for twice.
 	remembered = 20_000
 	underway   = 1_000
 )
@@ -89,10 +90,14 @@ func one(all map[string]time.Time, now time.Time, name string, r Rate) {
 	all[name] = at.Add(r.Per / time.Duration(r.Count))
 }
 
-// Arrive counts a message that came in, and reports whether it may be stored: not where it is a part of a flood.
+// Arrive reports whether a message that came in may be stored: not where it is a part of a flood. A message that is stored
+// is none, however often it comes.
 func (p *Pace) Arrive(m chat.Message) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.stored[key(m)] {
+		return true
+	}
 	now, fine := p.now(), true
 	p.limits(m, func(name string, r Rate) { fine = fine && over(p.arrived, now, name, r, flood) == 0 })
 	if !fine {
@@ -100,10 +105,19 @@ func (p *Pace) Arrive(m chat.Message) bool {
 			clear(p.flooded)
 		}
 		p.flooded[m.Sender] = true
-		return false
 	}
-	p.limits(m, func(name string, r Rate) { one(p.arrived, now, name, r) })
-	return true
+	return fine
+}
+
+// Stored counts a message that came in, once it is stored. Until then it is not counted: WhatsApp delivers it again as often as
+// it could not be stored, and it must not become a flood by that.
+func (p *Pace) Stored(m chat.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if first(p.stored, m) {
+		now := p.now()
+		p.limits(m, func(name string, r Rate) { one(p.arrived, now, name, r) })
+	}
 }
 
 // Wait is how long it takes until m may be answered, 0 for now.
@@ -122,15 +136,22 @@ func (p *Pace) Wait(m chat.Message) (wait time.Duration) {
 func (p *Pace) Take(m chat.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.counted[key(m)] {
-		return
+	if first(p.counted, m) {
+		now := p.now()
+		p.limits(m, func(name string, r Rate) { one(p.taken, now, name, r) })
 	}
-	if len(p.counted) >= underway {
-		clear(p.counted)
+}
+
+// first notes m among the messages of all, and reports whether it was not there.
+func first(all map[string]bool, m chat.Message) bool {
+	if all[key(m)] {
+		return false
 	}
-	p.counted[key(m)] = true
-	now := p.now()
-	p.limits(m, func(name string, r Rate) { one(p.taken, now, name, r) })
+	if len(all) >= underway {
+		clear(all)
+	}
+	all[key(m)] = true
+	return true
 }
 
 func key(m chat.Message) string { return m.Chat + " " + m.Sender + " " + m.ID }
