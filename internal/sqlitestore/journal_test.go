@@ -120,6 +120,47 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// What a killed process has left in the log is in the database from the next start on.
+func TestStartTakesTheLogIn(t *testing.T) {
+	t.Parallel()
+	dir, killed, alone := t.TempDir(), t.TempDir(), t.TempDir()
+	s := openStore(t, dir)
+	if err := s.SetNote(t.Context(), "k", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	copyFile := func(from, to, ending string) {
+		raw, err := os.ReadFile(filepath.Join(from, File+ending))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, File+ending), raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	note := func(dir string) string {
+		s := openStore(t, dir)
+		defer closeStore(t, s)
+		v, err := s.Note(t.Context(), "k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(v)
+	}
+	copyFile(dir, killed, "")
+	copyFile(dir, killed, "-wal")
+	closeStore(t, s)
+	copyFile(killed, alone, "")
+	if v := note(alone); v != "" {
+		t.Fatalf("the note is %q without the log: this test sees no difference", v)
+	}
+	s = openStore(t, killed)
+	defer closeStore(t, s)
+	copyFile(killed, alone, "")
+	if v := note(alone); v != "v" {
+		t.Errorf("after the start the database has the note %q", v)
+	}
+}
+
 // upstream's writes, which know nothing of the journal, are on the disk when they return.
 func TestPowerCutOfTheDevice(t *testing.T) {
 	t.Parallel()

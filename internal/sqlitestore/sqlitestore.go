@@ -80,7 +80,10 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 	if s.db, err = open(s.path, s.journal, 1); err != nil {
 		return nil, err
 	}
-	if err := s.db.PingContext(ctx); err != nil { // it takes in what a crash left in the log, which no reader may
+	// What a crash left in the log is taken in, which no reader may. After a disk has refused it the kernel may give it as if it were
+	// kept; from here it is written to the database anew, and waited for. A tool that looks into the file meanwhile keeps it in the log.
+	var busy, left, taken int
+	if err := s.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &left, &taken); err != nil {
 		return nil, s.explain(fmt.Errorf("open the database: %w", err))
 	}
 	if s.reader, err = open(s.path, nil, 4); err != nil {
@@ -154,6 +157,7 @@ var settings = []setting{
 	{"synchronous", "1"},      // NORMAL: SQLite keeps the order, journal waits for the disk
 	{"fullfsync", "1"},        // SQLite's own way to wait for it on macOS
 	{"busy_timeout", "10000"}, // ms; for tools that look into the file meanwhile
+	{"secure_delete", "1"},    // what is deleted is written over: forgotten texts, and old keys
 	{"temp_store", "2"},       // memory: the container's file system is read-only
 }
 
