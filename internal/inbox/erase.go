@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 
@@ -17,7 +18,8 @@ func Erased(m chat.Message) chat.Message {
 }
 
 // Erase deletes what the person with these addresses has said in a chat, in turns that have ended and without the bot, what
-// was answered to it, and what others have quoted of it. It may be called again after a crash.
+// was answered to it, and what others have quoted of it. What is kept of the answers for devices that could not decrypt them goes
+// with all that was sent to the chat: as the answers grew they were edits that nobody knows by name. It may be called again after a crash.
 func (b *Inbox) Erase(ctx context.Context, chatJID string, person ...string) error {
 	by := func(jids ...string) bool {
 		return slices.ContainsFunc(jids, func(jid string) bool { return jid != "" && slices.Contains(person, jid) })
@@ -48,6 +50,13 @@ func (b *Inbox) Erase(ctx context.Context, chatJID string, person ...string) err
 				return err
 			}
 		}
+	}
+	sent := []string{chatJID}
+	if by(chatJID) { // under either of its addresses
+		sent = person
+	}
+	if err := b.store.ForgetSent(ctx, sent...); err != nil {
+		return fmt.Errorf("erase what was sent: %w", err)
 	}
 	return b.rehear(ctx, chatJID, func(all []chat.Message) []chat.Message {
 		return slices.DeleteFunc(all, func(m chat.Message) bool {

@@ -64,6 +64,9 @@ type Store interface {
 	Heard(ctx context.Context, chatJID string) ([]chat.Message, error)
 	SetHeard(ctx context.Context, chatJID string, all []chat.Message) error
 
+	// ForgetSent removes what a store of devices keeps of the messages that were sent to chats, for receivers who ask for them again.
+	ForgetSent(ctx context.Context, chatJIDs ...string) error
+
 	// SaveReply stores the turn's reply, in place of an earlier one. From then on the turn is just
 	// the messages in t. The lease goes on. ErrLeaseLost if it is another's. With the reply its charges are kept as
 	// budget.Store keeps them: together, or where only a part was written, the charges.

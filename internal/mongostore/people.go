@@ -482,6 +482,24 @@ func (d *device) DeleteOldOutgoingEvents(ctx context.Context) error {
 	return nil
 }
 
+// ForgetSent implements inbox.Store, for every device.
+func (s *Store) ForgetSent(ctx context.Context, chatJIDs ...string) error {
+	devices, err := s.Devices().GetAllDevices(ctx)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, "delete sent messages", func(ctx context.Context) error {
+		for _, d := range devices {
+			for _, jid := range chatJIDs {
+				if _, err := s.outgoing.DeleteMany(ctx, bson.D{field("_id", within(d.ID.String()+"/"+escape(jid)+"/"))}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // syncKey is an app state sync key.
 type syncKey struct {
 	ID          string `bson:"_id"`

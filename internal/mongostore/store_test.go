@@ -98,6 +98,12 @@ func TestKept(t *testing.T) {
 	})
 }
 
+func TestSent(t *testing.T) {
+	t.Parallel()
+	s := open(t, mongotest.New(t))
+	storetest.Sent(t, s, s.Devices())
+}
+
 func TestDevicesLikeTheReference(t *testing.T) {
 	t.Parallel()
 	storetest.Compare(t, open(t, mongotest.New(t)).Devices())

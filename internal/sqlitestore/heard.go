@@ -38,6 +38,18 @@ func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message
 	return s.transaction(ctx, "keep what was heard", func(tx transaction) error { return tx.setHeard(chatJID, all) })
 }
 
+// ForgetSent implements inbox.Store, for the one device that there is.
+func (s *Store) ForgetSent(ctx context.Context, chatJIDs ...string) error {
+	return s.transaction(ctx, "delete sent messages", func(tx transaction) error {
+		for _, jid := range chatJIDs {
+			if err := tx.exec(deleteSent, jid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (t transaction) setHeard(chatJID string, all []chat.Message) error {
 	if len(all) == 0 {
 		return t.exec(deleteHeard, chatJID)

@@ -67,6 +67,7 @@ const (
 	selectHeard = `SELECT messages FROM heard WHERE chat = ?`
 	putHeard    = `INSERT INTO heard (chat, messages, oldest) VALUES (?, ?, ?) ON CONFLICT (chat) DO UPDATE SET messages = excluded.messages, oldest = excluded.oldest`
 	deleteHeard = `DELETE FROM heard WHERE chat = ?`
+	deleteSent  = `DELETE FROM whatsmeow_retry_buffer WHERE our_jid IN (SELECT jid FROM whatsmeow_device) AND chat_jid = ?`
 
 	releaseLeases = `UPDATE turns SET lease = NULL, ready = 0 WHERE ended IS NULL AND lease IS NOT NULL`
 
@@ -97,7 +98,7 @@ var (
 		putNote, deleteNote,
 		selectSeen, insertMessage, moveMessages, moveTurns, dropRepeated,
 		endRetries, selectNext, selectOpen, insertTurn, foldTurn, deleteTurn, takeWaiting, leaseTurn, leaseChat, selectOfTurn,
-		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetNotes, forgetCharges, forgetMarks, putHeard, deleteHeard,
+		saveReply, finishTurn, retryTurn, failTurn, selectLeased, releaseLeases, forgetMessages, forgetTurns, forgetChats, forgetHeard, forgetNotes, forgetCharges, forgetMarks, putHeard, deleteHeard, deleteSent,
 		selectNewest, selectSince, putChat, deleteChat,
 		selectTurnOf, selectOne, selectReply, amendMessage, amendReply,
 		putCharge, dropCharges, putMark, selectStale, dropMessages, dropTurn, dropMarks, lastSecret, putSecretsSeen, selectSecretsSeen, dropSecrets, dropSecretsSeen, lastSecretSeen, forgetSecretsSeen,

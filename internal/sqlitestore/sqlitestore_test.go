@@ -1,7 +1,11 @@
 package sqlitestore
 
 import (
+	"bytes"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"wabot/internal/inbox"
@@ -43,4 +47,40 @@ func TestInbox(t *testing.T) {
 func TestKept(t *testing.T) {
 	t.Parallel()
 	storetest.Kept(t, reopening)
+}
+
+func TestSent(t *testing.T) {
+	t.Parallel()
+	s, _ := reopening(t)
+	storetest.Sent(t, s, s.(*Store).Devices())
+}
+
+// Of what is deleted nothing can be read in the file any more once that is closed.
+func TestDeletedIsWrittenOver(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openStore(t, dir)
+	var key []string
+	for i := range 100 {
+		key = append(key, fmt.Sprint("key ", i))
+		if err := s.SetNote(t.Context(), key[i], bytes.Repeat([]byte("a secret "), 1+i*i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, key := range key {
+		value := []byte("nothing")
+		if i%2 == 0 {
+			value = nil
+		}
+		if err := s.SetNote(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, File))
+	if n := bytes.Count(raw, []byte("a secret ")); err != nil || n > 0 {
+		t.Errorf("it is there %d times, %v", n, err)
+	}
 }

@@ -2,12 +2,15 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
 	"time"
+
+	"go.mau.fi/whatsmeow/types"
 
 	"wabot/internal/budget"
 	"wabot/internal/chat"
@@ -419,5 +422,33 @@ func forgetKept(t *testing.T, b *box) {
 	b.wantCharges(0, 9)
 	if all, err := b.keeper().Latest(ctx, 9); err != nil || len(all) > 0 {
 		t.Errorf("left: %+v, %v", all, err)
+	}
+}
+
+// Sent checks what becomes of the messages that were sent, of which the devices of c keep copies, when s, which keeps the chats beside
+// them, is told to forget them.
+func Sent(t *testing.T, s inbox.Store, c Container) {
+	ctx := t.Context()
+	d := Pair(t, c, "100")
+	chats := []types.JID{types.NewJID("1", types.HiddenUserServer), types.NewJID("49100", types.DefaultUserServer), types.NewJID("11", types.HiddenUserServer)}
+	const each = 3
+	id := func(n int) types.MessageID { return fmt.Sprint("sent ", n) }
+	for _, jid := range chats {
+		for n := range each {
+			if err := d.EventBuffer.AddOutgoingEvent(ctx, jid, id(n), "wa", []byte("a text")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.ForgetSent(ctx, chats[0].String(), chats[1].String(), ""); err != nil {
+		t.Fatal(err)
+	}
+	for i, jid := range chats {
+		for n := range each {
+			_, text, err := d.EventBuffer.GetOutgoingEvent(ctx, jid, types.EmptyJID, id(n))
+			if kept := i == 2; kept && string(text) != "a text" || !kept && !errors.Is(err, sql.ErrNoRows) {
+				t.Errorf("chat %v, message %d: %q, %v", jid, n, text, err)
+			}
+		}
 	}
 }

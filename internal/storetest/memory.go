@@ -353,6 +353,11 @@ func (s *Memory) SetHeard(ctx context.Context, chatJID string, all []chat.Messag
 	})
 }
 
+// ForgetSent implements inbox.Store. There is no device whose messages are kept.
+func (s *Memory) ForgetSent(ctx context.Context, chatJIDs ...string) error {
+	return s.call(ctx, "ForgetSent", "", func() error { return nil })
+}
+
 // leased calls f with the turn that t was claimed as.
 func (s *Memory) leased(ctx context.Context, method string, t chat.Turn, f func(*turn)) error {
 	return s.call(ctx, method, t.Messages[0].ID, func() error {
