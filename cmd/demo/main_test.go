@@ -78,7 +78,7 @@ func TestPipe(t *testing.T) {
 	if err := run(t.Context(), self(), nothing, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n\n!help\n!status\n/send testdata/note.pdf\n/send nothing.pdf\n"), true, s, s); err != nil {
 		t.Fatalf("%v\n%s", err, s)
 	}
-	inOrder(t, s.String(), "38;5;231", "The simulated phone scans it.", "Online as ", "you: hello", "bot: I am the demo's built-in model", "hello", "you: !help", "bot: I am an AI assistant.", "you: !status", "Messages that wait: 0.", "you: /send testdata/note.pdf", "bot: ", "The train leaves at 12:07", "not sent: open nothing.pdf: ")
+	inOrder(t, s.String(), "38;5;231", "The simulated phone scans it.", "Online as ", "you: hello", "bot: I am the demo's built-in model", "hello", "you: !help", "bot: I am an AI assistant.", "you: !status", "It keeps its state in: files. Messages that wait: 0.", "you: /send testdata/note.pdf", "bot: ", "The train leaves at 12:07", "not sent: open nothing.pdf: ")
 	if strings.Contains(s.String(), "level=") {
 		t.Errorf("log lines between the conversation:\n%s", s)
 	}

@@ -324,7 +324,11 @@ func drive(ctx context.Context, p Process, cfg config.Config, store Store, scree
 		if waiting > 0 {
 			waiting-- // the command itself
 		}
-		return bot.Status{Version: version(), Online: s.Since, Store: s.Store, Waiting: waiting}
+		database := ""
+		if cfg.Store.Mongo {
+			database = s.Store
+		}
+		return bot.Status{Version: version(), Online: s.Since, Database: database, Waiting: waiting}
 	}
 	if s := cfg.Media.Speech; s.On == config.SwitchOn {
 		o.Mouth = budget.Mouth{Of: watchedMouth{newSpeech(cfg, s, log), site}.Speak, Model: s.Model, Meter: meter}

@@ -155,7 +155,7 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 	}
 	begin := time.Now()
 	o.Status = func(context.Context) bot.Status {
-		return bot.Status{Version: version(), Online: begin, Store: "files in " + dir}
+		return bot.Status{Version: version(), Online: begin}
 	}
 	t.bot = bot.New(o)
 

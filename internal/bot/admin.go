@@ -21,8 +21,8 @@ type Status struct {
 	Version string
 	// Online is since when the bot is.
 	Online time.Time
-	// Store names where it keeps its state.
-	Store string
+	// Database names the one that keeps its state, empty where files do.
+	Database string
 	// Waiting are the messages that are not answered yet, -1 where the store does not say.
 	Waiting int
 }
@@ -31,13 +31,13 @@ func (b *Bot) doStatus(ctx context.Context, _ chat.Message, _ string) (text, fai
 	s := b.Status(ctx)
 	lines := []string{
 		b.Words.Say(words.StatusOnline, "version", s.Version, "since", s.Online.Format("2006-01-02 15:04 MST")),
-		b.Words.Say(words.StatusStore, "store", s.Store, "count", strconv.Itoa(s.Waiting)),
+		b.Words.Say(words.StatusStore, "store", cmp.Or(s.Database, b.Words.Say(words.StatusFiles)), "count", strconv.Itoa(s.Waiting)),
 	}
 	usual, _ := b.Models.Named("")
 	for _, m := range b.Models.Models() {
 		line := fmt.Sprintf("• *%s* %s", m.Prefix, m.Name)
 		if m.Name == usual.Name {
-			line += " ✓"
+			line += " (" + b.Words.Say(words.StatusUsual) + ")"
 		}
 		if until := b.Models.BrokenUntil(m.Name); !until.IsZero() {
 			line += " – " + b.Words.Say(words.StatusBroken, "time", until.Format("15:04 MST"))

@@ -308,15 +308,18 @@ func TestSettingsAreKeptOrFail(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	w, b := newWorld(t)
-	b.Models = model.New(model.Options{Default: "openai", Models: []model.Model{{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini"}}})
-	b.Status = func(_ context.Context) Status {
-		return Status{Version: "1.2", Online: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Store: "MongoDB", Waiting: 3}
-	}
-	text := w.says(b, from("!status", own))
-	for _, want := range []string{"wabot 1.2", "2026-03-01 12:00 UTC", "MongoDB", "3", "*!ai* openai ✓", "*!gemini* gemini"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in %s", want, text)
+	for _, tt := range []struct{ language, database, want string }{
+		{"en", "MongoDB", "*wabot 1.2*, online since 2026-03-01 12:00 UTC.\nIt keeps its state in: MongoDB. Messages that wait: 3.\n• *!ai* openai (the usual one)\n• *!gemini* gemini"},
+		{"es", "", "*wabot 1.2*, en línea desde 2026-03-01 12:00 UTC.\nGuarda su estado en: archivos. Mensajes en espera: 3.\n• *!ai* openai (el habitual)\n• *!gemini* gemini"},
+	} {
+		w, b := newWorld(t)
+		b.Words = words.Languages()[tt.language]
+		b.Models = model.New(model.Options{Default: "openai", Models: []model.Model{{Name: "openai", Prefix: "!ai"}, {Name: "gemini", Prefix: "!gemini"}}})
+		b.Status = func(_ context.Context) Status {
+			return Status{Version: "1.2", Online: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Database: tt.database, Waiting: 3}
+		}
+		if got := w.says(b, from("!status", own)); got != tt.want {
+			t.Errorf("said\n%s\nwant\n%s", got, tt.want)
 		}
 	}
 }

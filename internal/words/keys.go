@@ -102,6 +102,8 @@ const (
 	AreShutOut      Key = "are_shut_out"
 	StatusOnline    Key = "status_online"
 	StatusStore     Key = "status_store"
+	StatusFiles     Key = "status_files"
+	StatusUsual     Key = "status_usual"
 	StatusBroken    Key = "status_broken"
 	StatusStrangers Key = "status_strangers"
 )
