@@ -60,6 +60,9 @@ func (t *tenant) settle(ctx context.Context, account string) error {
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return ctx.Err() // asked to stop, which is no outage
+		}
 		if !said {
 			t.log.Warn("the store does not answer; nothing is answered until it does", "err", err)
 		}

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -24,8 +26,8 @@ func (n *notes) fail() error {
 	return nil
 }
 
-func (n *notes) Note(_ context.Context, key string) ([]byte, error) {
-	if err := n.fail(); err != nil || n.kept[key] == "" {
+func (n *notes) Note(ctx context.Context, key string) ([]byte, error) {
+	if err := cmp.Or(ctx.Err(), n.fail()); err != nil || n.kept[key] == "" {
 		return nil, err
 	}
 	return []byte(n.kept[key]), nil
@@ -58,4 +60,16 @@ func TestStoreFailureAtLoginIsWaitedFor(t *testing.T) {
 			t.Errorf("stopped in an outage: %v", err)
 		}
 	})
+}
+
+// Who is stopped while it comes online is told of no outage.
+func TestStopAtLoginIsNoOutage(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	tenant := tenant{notes: &notes{}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tenant.settle(ctx, "1@s.whatsapp.net"); !errors.Is(err, context.Canceled) || log.Len() > 0 {
+		t.Errorf("stopped with %v, and the log has %q", err, &log)
+	}
 }
