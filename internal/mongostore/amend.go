@@ -82,7 +82,7 @@ func (s *Store) Find(ctx context.Context, like chat.Message) (x chat.Exchange, e
 	if err != nil {
 		return x, err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	p, err := s.find(ctx, b, like)
 	if err != nil {
 		return x, err
@@ -109,7 +109,7 @@ func (s *Store) Amend(ctx context.Context, all []chat.Message, r *chat.Reply) er
 	if err != nil {
 		return err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	var texts = map[string]string{} // by the message's _id
 	var turns []*turnRow
 	for i, m := range all {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -119,6 +120,43 @@ func TestACommandThatHangsIsTriedAgain(t *testing.T) {
 	}
 	if took := time.Since(begun); took > 20*time.Second {
 		t.Errorf("the write took %v", took)
+	}
+}
+
+// While the database is silent to one who works on the inbox, others wait for their turn no longer than they mean to.
+func TestASilentDatabaseHoldsNobodyLonger(t *testing.T) {
+	t.Parallel()
+	line := mongotest.NewLine(t)
+	s := open(t, line.URL)
+	asked := make(chan struct{})
+	ask := sync.OnceFunc(func() { close(asked) })
+	line.OnCommand(func(string) mongotest.Fault {
+		ask()
+		return mongotest.Hang
+	})
+	working, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error)
+	go func() {
+		_, err := s.Next(working)
+		ended <- err
+	}()
+	<-asked
+	for name, call := range map[string]func(context.Context) error{
+		"Depth":   func(ctx context.Context) error { _, err := s.Depth(ctx); return err },
+		"Release": s.Release,
+	} {
+		begin := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := call(ctx)
+		cancel()
+		if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || took > 10*time.Second {
+			t.Errorf("%s, for 50 ms at most, took %v: %v", name, took, err)
+		}
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the other: %v", err)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -68,7 +67,7 @@ func turnID(messages []messageRow) string { return "t/" + messages[0].ID }
 // box is what is open in the inbox, in memory as in the database. One process alone works on it, the one that drives
 // the device, so it need not ask before each write. It is read anew after a write that failed.
 type box struct {
-	mu         sync.Mutex
+	busy       chan struct{} // has an element while somebody works on the box
 	loaded     bool
 	generation int64
 	seq        int64
@@ -81,13 +80,26 @@ type box struct {
 	aliased map[string]bool
 }
 
+// lock waits until nobody else works on the box, which takes as long as a database that is silent, or until ctx is done.
+func (b *box) lock(ctx context.Context) error {
+	if ctx.Err() == nil {
+		select {
+		case b.busy <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+func (b *box) unlock() { <-b.busy }
+
 // lockBox locks the box, loaded.
 func (s *Store) lockBox(ctx context.Context, doing string) (*box, error) {
-	if err := ctx.Err(); err != nil {
+	b := &s.box
+	if err := b.lock(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	b := &s.box
-	b.mu.Lock()
 	if g := s.generation.Load(); b.loaded && b.generation == g {
 		return b, nil
 	}
@@ -97,7 +109,7 @@ func (s *Store) lockBox(ctx context.Context, doing string) (*box, error) {
 	}
 	if err != nil {
 		b.loaded = false
-		b.mu.Unlock()
+		b.unlock()
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
 	return b, nil
@@ -288,7 +300,7 @@ func (s *Store) Put(ctx context.Context, m chat.Message, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	if m.ChatAlt != "" && m.ChatAlt != m.Chat && b.moved[m.ChatAlt] != m.Chat {
 		if err := s.move(ctx, b, m.ChatAlt, m.Chat); err != nil {
 			return err
@@ -499,7 +511,7 @@ func (s *Store) Extend(ctx context.Context, chatJID string, who []string, until 
 	if err != nil {
 		return false, err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	for i, row := range slices.Backward(b.waiting) {
 		if row.Chat != chatJID {
 			continue
@@ -573,7 +585,7 @@ func (s *Store) Claim(ctx context.Context, now, until time.Time) (chat.Turn, err
 	if err != nil {
 		return chat.Turn{}, err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	jid, since := "", int64(0)
 	for candidate, c := range b.chats() {
 		if c.ready <= now.UnixNano() && (jid == "" || c.since < since || c.since == since && candidate < jid) {
@@ -698,7 +710,7 @@ func (s *Store) Next(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	next := time.Time{}
 	for _, c := range b.chats() {
 		if at := time.Unix(0, c.ready); next.IsZero() || at.Before(next) {
@@ -750,7 +762,7 @@ func (s *Store) change(ctx context.Context, doing string, t chat.Turn, edit func
 	if err != nil {
 		return err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	i := slices.IndexFunc(b.turns, func(row *turnRow) bool { return row.Lease == t.Lease })
 	if i < 0 || t.Lease == "" {
 		return inbox.ErrLeaseLost
@@ -811,14 +823,16 @@ func (s *Store) Fail(ctx context.Context, t chat.Turn, now time.Time, reason str
 // Release implements inbox.Store.
 func (s *Store) Release(ctx context.Context) error {
 	const doing = "release the leases"
-	s.box.mu.Lock()
+	if err := s.box.lock(ctx); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 	s.box.loaded = false // a predecessor may have written
-	s.box.mu.Unlock()
+	s.box.unlock()
 	b, err := s.lockBox(ctx, doing)
 	if err != nil {
 		return err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	for i, t := range b.turns {
 		if t.Lease == "" {
 			continue
@@ -840,7 +854,7 @@ func (s *Store) Forget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	b.loaded = false
 	return s.write(ctx, doing, func(ctx context.Context) error {
 		_, err := s.inboxRows.DeleteMany(ctx, bson.D{})
@@ -857,7 +871,7 @@ func (s *Store) Depth(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	n := len(b.waiting)
 	for _, t := range b.turns {
 		n += len(t.Messages)
@@ -871,7 +885,7 @@ func (s *Store) Oldest(ctx context.Context) (oldest time.Time, err error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	defer b.mu.Unlock()
+	defer b.unlock()
 	see := func(all []messageRow) {
 		for _, m := range all {
 			if came := time.Unix(0, m.Came); oldest.IsZero() || came.Before(oldest) {

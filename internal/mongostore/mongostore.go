@@ -109,7 +109,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
-	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour), opening: true}
+	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour), opening: true, box: box{busy: make(chan struct{}, 1)}}
 	var err error
 	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
 		return nil, err
