@@ -55,15 +55,7 @@ func (s *Store) find(ctx context.Context, b *box, like chat.Message) (place, err
 			return p, nil
 		}
 	}
-	var turns []*turnRow
-	err := s.try(ctx, "find a message", func(ctx context.Context) error {
-		cursor, err := s.inboxRows.Find(ctx, bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
-		if err != nil {
-			return err
-		}
-		turns = nil
-		return cursor.All(ctx, &turns)
-	})
+	turns, err := find[*turnRow](ctx, s, "find a message", s.inboxRows, bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
 	if err != nil {
 		return place{}, err
 	}

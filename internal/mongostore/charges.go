@@ -105,22 +105,7 @@ func (s *Store) DropCharges(ctx context.Context, since, until time.Time, most in
 
 // drop deletes at most so many documents that match.
 func (s *Store) drop(ctx context.Context, doing string, filter bson.D, most int) (int, error) {
-	var ids []string
-	err := s.try(ctx, doing, func(ctx context.Context) error {
-		cursor, err := s.inboxRows.Find(ctx, filter, options.Find().SetProjection(bson.D{field("_id", 1)}).SetLimit(int64(most)))
-		if err != nil {
-			return err
-		}
-		var there []struct {
-			ID string `bson:"_id"`
-		}
-		err = cursor.All(ctx, &there)
-		ids = nil
-		for _, d := range there {
-			ids = append(ids, d.ID)
-		}
-		return err
-	})
+	ids, err := s.findIDs(ctx, doing, s.inboxRows, filter, options.Find().SetLimit(int64(most)))
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}

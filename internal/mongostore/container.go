@@ -106,15 +106,7 @@ func (c *Devices) GetDevice(ctx context.Context, jid types.JID) (*store.Device, 
 
 // GetAllDevices gives all devices, the first paired first.
 func (c *Devices) GetAllDevices(ctx context.Context) ([]*store.Device, error) {
-	var rows []deviceRow
-	err := c.s.try(ctx, "read the devices", func(ctx context.Context) error {
-		cursor, err := c.s.sessions.Find(ctx, bson.D{{Key: "kind", Value: kindDevice}})
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[deviceRow](ctx, c.s, "read the devices", c.s.sessions, bson.D{{Key: "kind", Value: kindDevice}})
 	if err != nil {
 		return nil, err
 	}

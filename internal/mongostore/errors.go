@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow/store/sqlstore"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"wabot/internal/inbox"
 )
@@ -151,6 +153,30 @@ func (s *Store) try(ctx context.Context, what string, do func(context.Context) e
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
+}
+
+// find reads the documents that match: all of them, or none and an error.
+func find[T any](ctx context.Context, s *Store, what string, c *mongo.Collection, filter bson.D, opts ...options.Lister[options.FindOptions]) (all []T, err error) {
+	err = s.try(ctx, what, func(ctx context.Context) error {
+		cursor, err := c.Find(ctx, filter, opts...)
+		if err != nil {
+			return err
+		}
+		return cursor.All(ctx, &all)
+	})
+	return all, err
+}
+
+// findIDs reads just the _ids of the documents that match.
+func (s *Store) findIDs(ctx context.Context, what string, c *mongo.Collection, filter bson.D, opts ...options.Lister[options.FindOptions]) (ids []string, err error) {
+	type row struct {
+		ID string `bson:"_id"`
+	}
+	rows, err := find[row](ctx, s, what, c, filter, append(opts, options.Find().SetProjection(bson.D{field("_id", 1)}))...)
+	for _, r := range rows {
+		ids = append(ids, r.ID)
+	}
+	return ids, err
 }
 
 // bound puts back the bound on a command, which the driver leaves to ctx where that has a deadline, however far.

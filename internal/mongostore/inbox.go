@@ -208,7 +208,7 @@ func (s *Store) ended(ctx context.Context, messages []messageRow) (turnOf map[st
 	for _, m := range messages {
 		ids = append(ids, m.ID)
 	}
-	turns, err := rows[*turnRow](ctx, s, "read the inbox", bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
+	turns, err := find[*turnRow](ctx, s, "read the inbox", s.inboxRows, bson.D{field("messages._id", bson.D{field("$in", ids)}), field("open", false)})
 	for _, t := range turns {
 		for _, m := range t.Messages {
 			turnOf[m.ID] = t.ID
@@ -394,7 +394,7 @@ func (s *Store) seen(ctx context.Context, b *box, id string, others []string) ([
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	return rows[messageRow](ctx, s, "look for a message", bson.D{field("_id", bson.D{field("$in", ids)})})
+	return find[messageRow](ctx, s, "look for a message", s.inboxRows, bson.D{field("_id", bson.D{field("$in", ids)})})
 }
 
 // move makes what is stored under the address from be found under the address to.
@@ -725,16 +725,8 @@ func (s *Store) History(ctx context.Context, chatJID string, n int) ([]chat.Exch
 	if n <= 0 {
 		return nil, ctx.Err()
 	}
-	var rows []turnRow
-	err := s.try(ctx, "read the history", func(ctx context.Context) error {
-		cursor, err := s.inboxRows.Find(ctx, bson.D{field("chat", chatJID), field("kind", kindTurn), field("open", false)},
-			options.Find().SetSort(bson.D{field("ended", -1), field("seq", -1)}).SetLimit(int64(n)))
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[turnRow](ctx, s, "read the history", s.inboxRows, bson.D{field("chat", chatJID), field("kind", kindTurn), field("open", false)},
+		options.Find().SetSort(bson.D{field("ended", -1), field("seq", -1)}).SetLimit(int64(n)))
 	if err != nil {
 		return nil, err
 	}

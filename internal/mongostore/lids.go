@@ -54,15 +54,7 @@ func (l *lids) look(ctx context.Context, field string, users []string) error {
 	if len(users) == 1 {
 		filter = bson.D{{Key: field, Value: users[0]}}
 	}
-	var rows []lidRow
-	err := l.s.try(ctx, "look up LIDs", func(ctx context.Context) error {
-		cursor, err := l.s.lidMap.Find(ctx, filter)
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[lidRow](ctx, l.s, "look up LIDs", l.s.lidMap, filter)
 	for _, row := range rows {
 		l.toLID[row.PN], l.toPN[row.LID] = row.LID, row.PN
 	}

@@ -17,7 +17,7 @@ var _ retention.Store = (*Store)(nil)
 func (s *Store) Sweep(ctx context.Context, _, before time.Time, most int) (int, error) {
 	const doing = "delete what is old"
 	old := func(kinds ...string) bson.D { return between(time.Unix(0, 1), before, kinds...) }
-	turns, err := rows[turnRow](ctx, s, doing, old(kindTurn), options.Find().SetLimit(int64(most)))
+	turns, err := find[turnRow](ctx, s, doing, s.inboxRows, old(kindTurn), options.Find().SetLimit(int64(most)))
 	if err != nil {
 		return 0, err
 	}
@@ -56,7 +56,7 @@ func turnIDs(turns []turnRow) (ids []string) {
 
 // OldHeard implements retention.Store.
 func (s *Store) OldHeard(ctx context.Context, before time.Time, most int) (chats []string, err error) {
-	old, err := rows[heardRow](ctx, s, "look for what was heard long ago", bson.D{
+	old, err := find[heardRow](ctx, s, "look for what was heard long ago", s.inboxRows, bson.D{
 		field("open", false), field("kind", kindHeard), field("ended", bson.D{field("$lt", before.UnixNano())}),
 	}, options.Find().SetLimit(int64(most)))
 	for _, row := range old {

@@ -43,15 +43,7 @@ var notesOnly = bson.D{{Key: "_id", Value: within("note/")}}
 // Rows implements transfer.Store. Sessions that did not decode and were set aside are left out. The rows are of one moment only
 // if nobody else writes.
 func (s *Store) Rows(ctx context.Context, each func(transfer.Row) error) error {
-	var devices []deviceRow
-	err := s.try(ctx, "read the devices", func(ctx context.Context) error {
-		cursor, err := s.sessions.Find(ctx, bson.D{field("kind", kindDevice)})
-		if err != nil {
-			return err
-		}
-		devices = nil
-		return cursor.All(ctx, &devices)
-	})
+	devices, err := find[deviceRow](ctx, s, "read the devices", s.sessions, bson.D{field("kind", kindDevice)})
 	if err != nil {
 		return err
 	}
@@ -514,20 +506,11 @@ func (w *writer) message(ctx context.Context, jid string, open bool, m transfer.
 
 // look notes which of the names of messages are in the database.
 func (w *writer) look(ctx context.Context, ids ...string) error {
-	return w.s.try(ctx, "look for messages", func(ctx context.Context) error {
-		cursor, err := w.s.inboxRows.Find(ctx, bson.D{field("_id", bson.D{field("$in", ids)})}, options.Find().SetProjection(bson.D{field("_id", 1)}))
-		if err != nil {
-			return err
-		}
-		var there []struct {
-			ID string `bson:"_id"`
-		}
-		err = cursor.All(ctx, &there)
-		for _, m := range there {
-			w.names[m.ID] = true
-		}
-		return err
-	})
+	there, err := w.s.findIDs(ctx, "look for messages", w.s.inboxRows, bson.D{field("_id", bson.D{field("$in", ids)})})
+	for _, id := range there {
+		w.names[id] = true
+	}
+	return err
 }
 
 // lookAll does so for the messages of the rows, before any is added.

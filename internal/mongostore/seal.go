@@ -295,15 +295,8 @@ const page = 50
 // reseal brings a collection to the first key, a page at a time.
 func (s *Store) reseal(ctx context.Context, c *mongo.Collection) (n int, err error) {
 	for last := ""; ; {
-		var rows []bson.Raw
-		err := s.try(ctx, "read "+c.Name(), func(ctx context.Context) error {
-			rows = nil
-			cursor, err := c.Find(ctx, bson.D{field("_id", bson.D{field("$gt", last)})}, options.Find().SetSort(bson.D{field("_id", 1)}).SetLimit(page))
-			if err != nil {
-				return err
-			}
-			return cursor.All(ctx, &rows)
-		})
+		rows, err := find[bson.Raw](ctx, s, "read "+c.Name(), c, bson.D{field("_id", bson.D{field("$gt", last)})},
+			options.Find().SetSort(bson.D{field("_id", 1)}).SetLimit(page))
 		if err != nil || len(rows) == 0 {
 			return n, err
 		}

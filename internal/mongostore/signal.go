@@ -175,15 +175,8 @@ func (d *device) MigratePNToLID(ctx context.Context, pn, lid types.JID) error {
 	if d.migrated[from] {
 		return nil
 	}
-	var list []value
-	err := d.s.try(ctx, "read a user's keys", func(ctx context.Context) error {
-		cursor, err := d.s.sessions.Find(ctx, bson.D{{Key: "device", Value: d.id}, {Key: "user", Value: bson.D{{Key: "$in", Value: bson.A{from, to}}}}})
-		if err != nil {
-			return err
-		}
-		list = nil
-		return cursor.All(ctx, &list)
-	})
+	list, err := find[value](ctx, d.s, "read a user's keys", d.s.sessions,
+		bson.D{{Key: "device", Value: d.id}, {Key: "user", Value: bson.D{{Key: "$in", Value: bson.A{from, to}}}}})
 	if err != nil {
 		return err
 	}
@@ -321,16 +314,8 @@ func (d *device) GetOrGenPreKeys(ctx context.Context, count uint32) ([]*keys.Pre
 	if count == 0 {
 		return nil, nil
 	}
-	var rows []preKey
-	err := d.s.try(ctx, "read pre-keys", func(ctx context.Context) error {
-		cursor, err := d.s.sessions.Find(ctx, d.ofKind(kindPreKey, bson.E{Key: "uploaded", Value: false}),
-			options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(count)))
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[preKey](ctx, d.s, "read pre-keys", d.s.sessions, d.ofKind(kindPreKey, bson.E{Key: "uploaded", Value: false}),
+		options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetLimit(int64(count)))
 	if err != nil {
 		return nil, err
 	}
@@ -393,25 +378,11 @@ func (d *device) RemovePreKey(ctx context.Context, id uint32) error {
 
 func (d *device) MarkPreKeysAsUploaded(ctx context.Context, upToID uint32) error {
 	open := d.ofKind(kindPreKey, bson.E{Key: "uploaded", Value: false}, bson.E{Key: "number", Value: bson.D{{Key: "$lte", Value: int64(upToID)}}})
-	var rows []struct {
-		ID string `bson:"_id"`
-	}
-	err := d.s.try(ctx, "read pre-keys", func(ctx context.Context) error {
-		rows = nil
-		cursor, err := d.s.sessions.Find(ctx, open, options.Find().SetProjection(bson.D{{Key: "_id", Value: 1}}))
-		if err != nil {
-			return err
-		}
-		return cursor.All(ctx, &rows)
-	})
+	all, err := d.s.findIDs(ctx, "read pre-keys", d.s.sessions, open)
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(rows, preKeysAtOnce) {
-		ids := make([]string, len(some))
-		for i, row := range some {
-			ids[i] = row.ID
-		}
+	for ids := range slices.Chunk(all, preKeysAtOnce) {
 		err := d.write(ctx, "mark pre-keys as uploaded", func(ctx context.Context) error {
 			_, err := d.s.sessions.UpdateMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}}, set(bson.D{{Key: "uploaded", Value: true}}))
 			return err

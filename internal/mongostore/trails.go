@@ -74,23 +74,10 @@ func (s *Store) Mark(ctx context.Context, all []chat.Mark) error {
 	return s.insertAll(ctx, "keep what happened to messages", models)
 }
 
-// rows reads documents of "inbox" whole.
-func rows[R any](ctx context.Context, s *Store, doing string, filter bson.D, o ...options.Lister[options.FindOptions]) (all []R, err error) {
-	err = s.try(ctx, doing, func(ctx context.Context) error {
-		cursor, err := s.inboxRows.Find(ctx, filter, o...)
-		if err != nil {
-			return err
-		}
-		all = nil
-		return cursor.All(ctx, &all)
-	})
-	return all, err
-}
-
 // Trails implements trail.Store.
 func (s *Store) Trails(ctx context.Context, id string) ([]chat.Trail, error) {
 	const doing = "look for what became of a message"
-	found, err := rows[messageRow](ctx, s, doing, bson.D{field("name", id), field("kind", kindMessage)})
+	found, err := find[messageRow](ctx, s, doing, s.inboxRows, bson.D{field("name", id), field("kind", kindMessage)})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +85,7 @@ func (s *Store) Trails(ctx context.Context, id string) ([]chat.Trail, error) {
 	if err != nil {
 		return nil, err
 	}
-	gated, err := rows[markRow](ctx, s, doing, bson.D{field("name", id), field("kind", kindGated)})
+	gated, err := find[markRow](ctx, s, doing, s.inboxRows, bson.D{field("name", id), field("kind", kindGated)})
 	return withMarks(all, gated), err
 }
 
@@ -111,7 +98,7 @@ func (s *Store) trailsOf(ctx context.Context, doing string, messages []messageRo
 	for _, m := range messages {
 		ids = append(ids, m.ID)
 	}
-	turns, err := rows[*turnRow](ctx, s, doing, bson.D{field("messages._id", bson.D{field("$in", ids)})})
+	turns, err := find[*turnRow](ctx, s, doing, s.inboxRows, bson.D{field("messages._id", bson.D{field("$in", ids)})})
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +131,7 @@ func (s *Store) trailsOf(ctx context.Context, doing string, messages []messageRo
 	if len(parts) == 0 {
 		return all, nil
 	}
-	receipts, err := rows[markRow](ctx, s, doing, bson.D{field("name", bson.D{field("$in", parts)}), field("kind", kindReceipt)})
+	receipts, err := find[markRow](ctx, s, doing, s.inboxRows, bson.D{field("name", bson.D{field("$in", parts)}), field("kind", kindReceipt)})
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +196,7 @@ func (s *Store) Elsewhere(ctx context.Context) (depth int, oldest time.Time, err
 	if err != nil || depth == 0 {
 		return 0, time.Time{}, err
 	}
-	first, err := rows[messageRow](ctx, s, "look what waits longest", open, options.Find().SetSort(bson.D{field("ended", 1)}).SetLimit(1))
+	first, err := find[messageRow](ctx, s, "look what waits longest", s.inboxRows, open, options.Find().SetSort(bson.D{field("ended", 1)}).SetLimit(1))
 	if err == nil && len(first) > 0 {
 		oldest = time.Unix(0, first[0].Came)
 	}
@@ -221,17 +208,17 @@ func (s *Store) Latest(ctx context.Context, n int) ([]chat.Trail, error) {
 	const doing = "read what became of the latest messages"
 	newest := options.Find().SetSort(bson.D{field("ended", -1)}).SetLimit(int64(n))
 	of := func(kind string, open bool) bson.D { return bson.D{field("open", open), field("kind", kind)} }
-	turns, err := rows[turnRow](ctx, s, doing, of(kindTurn, false), newest)
+	turns, err := find[turnRow](ctx, s, doing, s.inboxRows, of(kindTurn, false), newest)
 	if err != nil {
 		return nil, err
 	}
 	// Messages are open until their turn has ended.
-	messages, err := rows[messageRow](ctx, s, doing, of(kindMessage, true), newest)
+	messages, err := find[messageRow](ctx, s, doing, s.inboxRows, of(kindMessage, true), newest)
 	if err != nil {
 		return nil, err
 	}
 	// A message has up to three.
-	marks, err := rows[markRow](ctx, s, doing, of(kindGated, false), options.Find().SetSort(bson.D{field("ended", -1)}).SetLimit(3*int64(n)))
+	marks, err := find[markRow](ctx, s, doing, s.inboxRows, of(kindGated, false), options.Find().SetSort(bson.D{field("ended", -1)}).SetLimit(3*int64(n)))
 	if err != nil {
 		return nil, err
 	}

@@ -223,18 +223,11 @@ func (d *device) values(ctx context.Context, ids []string) (map[string]value, er
 	if len(ids) == 1 {
 		filter = byID(ids[0])
 	}
+	list, err := find[value](ctx, d.s, "read keys", d.s.sessions, filter)
 	rows := make(map[string]value, len(ids))
-	err := d.s.try(ctx, "read keys", func(ctx context.Context) error {
-		var list []value
-		cursor, err := d.s.sessions.Find(ctx, filter)
-		if err == nil {
-			err = cursor.All(ctx, &list)
-		}
-		for _, v := range list {
-			rows[v.ID] = v
-		}
-		return err
-	})
+	for _, v := range list {
+		rows[v.ID] = v
+	}
 	return rows, err
 }
 
