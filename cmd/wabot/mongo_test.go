@@ -326,7 +326,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 			name:    "not there",
 			setting: func(l *mongotest.Line) string { return withPassword(l.URL) },
 			spoil:   func(_ *testing.T, l *mongotest.Line) { l.Break() },
-			code:    7, says: []string{`waiting for the database; it does not answer yet.*giving up in`, `wabot: the database cannot be reached`},
+			code:    7, says: []string{`waiting for the database; it does not answer yet.*giving_up_in`, `wabot: the database cannot be reached`},
 		}, {
 			name:    "wrong address",
 			setting: func(*mongotest.Line) string { return "MONGO_URL=mongodb://bot:s3cret%zz@localhost/x" },
@@ -385,7 +385,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 				})
 				w := newMongoWorld(t, append(settings, over(line))...)
 				w.do(w.start())
-				waiting, code := `waiting for the database; it does not answer any more.*giving up in`, `Link wabot to`
+				waiting, code := `waiting for the database; it does not answer any more.*giving_up_in`, `Link wabot to`
 				w.do(w.says(ctx, waiting+"|"+code))
 				if strings.Contains(w.bot.output.String(), code) {
 					t.Skip("the code was shown before this command")

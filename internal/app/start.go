@@ -31,7 +31,7 @@ func watchStart(ctx context.Context, ping func(context.Context) error, wait time
 				fail(&storeError{err})
 				return
 			default:
-				log.Warn("waiting for the database; it does not answer any more", "giving up in", left.Round(time.Second).String(), "err", err)
+				log.Warn("waiting for the database; it does not answer any more", "giving_up_in", left.Round(time.Second).String(), "err", err)
 			}
 			select {
 			case <-watching.Done():

@@ -349,7 +349,7 @@ func call[T any](ctx context.Context, c *Client, what string, private []string, 
 			return zero, e
 		}
 		c.opts.Log.Warn("the model did not answer; trying again", "op", what, "model", c.opts.Model,
-			"try", n+1, "in", pause.Round(time.Millisecond), "error", e)
+			"try", n+1, "in", pause.Round(time.Millisecond), "err", e)
 		wait := time.NewTimer(pause)
 		select {
 		case <-wait.C:

@@ -74,7 +74,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 				return nil, fmt.Errorf("wait for the lease: %w", ctx.Err())
 			}
 			if !said {
-				s.log.Warn("the lease cannot be read; trying again until it can", "error", err)
+				s.log.Warn("the lease cannot be read; trying again until it can", "err", err)
 			}
 			unchanged = time.Time{} // unseen time does not count
 		case there.Claim == claim && !tried.IsZero():
@@ -95,7 +95,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 			case err != nil:
 				tried = now
 				if !untaken && ctx.Err() == nil {
-					s.log.Warn("the lease cannot be taken; trying again until it can", "error", err)
+					s.log.Warn("the lease cannot be taken; trying again until it can", "err", err)
 				}
 				untaken = true
 			case taken:
@@ -179,7 +179,7 @@ func (l *Lease) Run(ctx context.Context) error {
 				l.s.passive.Store(true)
 				return err
 			case err != nil && ctx.Err() == nil:
-				l.s.log.Warn("the lease could not be renewed; trying again", "left", l.left().Round(100*time.Millisecond), "error", err)
+				l.s.log.Warn("the lease could not be renewed; trying again", "left", l.left().Round(100*time.Millisecond), "err", err)
 				tick.Reset(l.life / 12)
 			default:
 				tick.Reset(l.life / 3)

@@ -128,7 +128,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if !errors.Is(err, ErrOutage) || left <= 0 {
 			return nil, err
 		}
-		s.log.Warn("waiting for the database; it does not answer yet", "giving up in", left.Round(time.Second).String(), "error", err)
+		s.log.Warn("waiting for the database; it does not answer yet", "giving_up_in", left.Round(time.Second).String(), "err", err)
 		if err := sleep(ctx, min(pause, left)); err != nil {
 			return nil, fmt.Errorf("wait for the database: %w", err)
 		}
