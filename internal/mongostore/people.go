@@ -186,15 +186,7 @@ func (d *device) GetContact(ctx context.Context, user types.JID) (types.ContactI
 func (d *device) GetAllContacts(ctx context.Context) (map[types.JID]types.ContactInfo, error) {
 	d.lockContacts()
 	defer d.contactsMu.Unlock()
-	var rows []contact
-	err := d.s.try(ctx, "read the contacts", func(ctx context.Context) error {
-		cursor, err := d.s.contacts.Find(ctx, bson.D{{Key: "_id", Value: within(d.id + "/")}})
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[contact](ctx, d.s, "read the contacts", d.s.contacts, bson.D{{Key: "_id", Value: within(d.id + "/")}})
 	if err != nil {
 		return nil, err
 	}
@@ -313,15 +305,7 @@ func (d *device) GetMessageSecret(ctx context.Context, chat, sender types.JID, i
 			ids = append(ids, d.secretID(c, s, id))
 		}
 	}
-	var rows []secret
-	err = d.s.try(ctx, "read a message secret", func(ctx context.Context) error {
-		cursor, err := d.s.secrets.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[secret](ctx, d.s, "read a message secret", d.s.secrets, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
 	if err != nil || len(rows) == 0 {
 		return nil, types.EmptyJID, err
 	}
@@ -388,15 +372,7 @@ func (d *device) GetPrivacyToken(ctx context.Context, user types.JID) (*store.Pr
 	for _, name := range names {
 		ids = append(ids, d.contactID(name))
 	}
-	var rows []token
-	err = d.s.try(ctx, "read a privacy token", func(ctx context.Context) error {
-		cursor, err := d.s.tokens.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[token](ctx, d.s, "read a privacy token", d.s.tokens, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}})
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -441,15 +417,8 @@ func (d *device) AddOutgoingEvent(ctx context.Context, chat types.JID, id types.
 
 // GetOutgoingEvent gives a sent message, or sql.ErrNoRows as sqlstore does.
 func (d *device) GetOutgoingEvent(ctx context.Context, chat, altChat types.JID, id types.MessageID) (string, []byte, error) {
-	var rows []sent
-	err := d.s.try(ctx, "read a sent message", func(ctx context.Context) error {
-		cursor, err := d.s.outgoing.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{d.sentID(chat, id), d.sentID(altChat, id)}}}}})
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[sent](ctx, d.s, "read a sent message", d.s.outgoing,
+		bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: bson.A{d.sentID(chat, id), d.sentID(altChat, id)}}}}})
 	if err != nil {
 		return "", nil, err
 	}
@@ -477,7 +446,7 @@ func (d *device) DeleteOldOutgoingEvents(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		d.s.log.Warn("old sent messages could not be deleted; trying again in an hour", "error", err)
+		d.s.log.Warn("old sent messages could not be deleted; trying again in an hour", "err", err)
 	}
 	return nil
 }
@@ -539,15 +508,7 @@ func (d *device) GetAppStateSyncKey(ctx context.Context, id []byte) (*store.AppS
 
 // syncKeys are all keys, the newest first.
 func (d *device) syncKeys(ctx context.Context) ([]syncKey, error) {
-	var rows []syncKey
-	err := d.s.try(ctx, "read the app state keys", func(ctx context.Context) error {
-		cursor, err := d.s.sessions.Find(ctx, d.ofKind(kindSyncKey))
-		if err != nil {
-			return err
-		}
-		rows = nil
-		return cursor.All(ctx, &rows)
-	})
+	rows, err := find[syncKey](ctx, d.s, "read the app state keys", d.s.sessions, d.ofKind(kindSyncKey))
 	slices.SortStableFunc(rows, func(a, b syncKey) int { return int(b.Timestamp - a.Timestamp) })
 	return rows, err
 }
