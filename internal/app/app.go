@@ -17,18 +17,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
 	"wabot/internal/bot"
-	"wabot/internal/budget"
-	"wabot/internal/chat"
 	"wabot/internal/config"
-	"wabot/internal/inbox"
 	"wabot/internal/media"
 	"wabot/internal/model"
-	"wabot/internal/retention"
-	"wabot/internal/trail"
 	"wabot/internal/web"
 	"wabot/internal/whatsapp"
 )
@@ -199,7 +193,7 @@ func run(ctx context.Context, p Process, args []string) error {
 			return &storeError{err}
 		}
 		site.become(web.Starting)
-		err = drive(ctx, p, cfg, store, screen, site, begun, log)
+		err = (&driver{Process: p, cfg: cfg, store: store, screen: screen, site: site, begun: begun, log: log}).run(ctx)
 		var end *whatsapp.EndError
 		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
 		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {
@@ -237,153 +231,6 @@ func storeSettings(p Process) (config.Config, error) {
 	return cfg, nil
 }
 
-// drive answers messages while this process leads. It calls begun once the link to WhatsApp is seen to do something.
-func drive(ctx context.Context, p Process, cfg config.Config, store Store, screen *screen, site *site, begun func(), log *slog.Logger) error {
-	models := newCatalog(cfg, log)
-	o := botOptions(cfg, models, store, log)
-	var b *bot.Bot
-	var wa *whatsapp.Client
-	o.Now = func() time.Time { return wa.Now() }
-	ledger := newLedger(cfg, store, models, site)
-	site.counts(cfg, ledger)
-	recorder := trail.NewRecorder(store, log)
-	var box *inbox.Inbox
-	tenant := &tenant{notes: store, log: log, forget: func(ctx context.Context) error {
-		err := box.Forget(ctx)
-		if err == nil {
-			ledger.Forget()
-		}
-		return err
-	}}
-	box = inbox.New(watchedStore{store, site.metrics}, inbox.Options{
-		Ended: site.metrics.turn,
-		Ready: func(ctx context.Context) error {
-			if err := wa.WaitOnline(ctx); err != nil {
-				return err
-			}
-			if err := models.Ready(ctx); err != nil {
-				return err
-			}
-			if err := tenant.settle(ctx, wa.State().Account); err != nil {
-				return err
-			}
-			if !ledger.Loaded() {
-				ledger.Rouse() // so that what is spent is known before the first question
-			}
-			return nil
-		},
-		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return b.GiveUp(ctx, t, cause) },
-		Debounce: cfg.Chat.Debounce,
-		Closes:   o.Rules.Closes,
-		Holds:    func(chatJID string, lasts time.Duration) { wa.Expect(chatJID, lasts) },
-		Said:     o.Now,
-		Lease:    turnTime(cfg),
-		History:  cfg.Model.History,
-	}, log)
-	wa = whatsapp.New(whatsapp.Options{
-		Devices: store.Devices(),
-		Notes:   store,
-		Receive: func(ctx context.Context, m chat.Message) error {
-			became, err := take(ctx, m, b, box, func() error { return tenant.moveIn(ctx, wa.State().Account) })
-			if err != nil {
-				became = failed
-			}
-			site.metrics.message(became)
-			return err
-		},
-		Sync:     store.Sync,
-		Marks:    func(all []chat.Mark) { recorder.Add(all...) },
-		Composes: box.Typing,
-		Show: func(s whatsapp.State) {
-			if s.Phase != whatsapp.Starting {
-				begun()
-			}
-			site.show(s)
-			screen.show(s)
-			if p.Watch != nil {
-				p.Watch(s)
-			}
-		},
-		PairPhone: cfg.WhatsApp.PairPhone,
-		HTTP:      p.WhatsApp,
-		TempDir:   tempDir(cfg.Store.SessionDir),
-		Count:     site.metrics.event,
-		Delivered: func(after time.Duration) { site.metrics.delivered.Observe(after.Seconds()) },
-		Watch:     site.metrics.watch(),
-		Version:   version(),
-		Log:       log,
-	})
-	meter := budget.Meter{Ledger: ledger, Log: log}
-	o.Model = budget.Texts{Of: watchedModel{models, site}.Complete, Meter: meter}
-	o.Painter, o.Uploader = budget.Pictures{Of: watchedPainter{models, site}.Image, Meter: meter}, wa
-	o.Turns, o.WA = box, watchedSender{wa, site.metrics}
-	o.Fetcher, o.Documents, o.Ears = wa, p.reader(), newEars(cfg, site, meter, log)
-	o.Status = func(ctx context.Context) bot.Status {
-		s := site.status(ctx)
-		waiting := s.Waiting
-		if waiting > 0 {
-			waiting-- // the command itself
-		}
-		database := ""
-		if cfg.Store.Mongo {
-			database = s.Store
-		}
-		return bot.Status{Version: version(), Online: s.Since, Database: database, Waiting: waiting}
-	}
-	if s := cfg.Media.Speech; s.On == config.SwitchOn {
-		o.Mouth = budget.Mouth{Of: watchedMouth{newSpeech(cfg, s, log), site}.Speak, Model: s.Model, Meter: meter}
-		o.VoiceReply, o.VoiceUploader, o.Voice = bot.VoiceReply(cfg.Media.VoiceReply), wa, cfg.Media.Voice
-	}
-	o.Ledger, o.Rates = ledger, budget.NewPace(ratesOf(cfg.Spend.PersonRate), ratesOf(cfg.Spend.ChatRate), nil)
-	o.Gated = func(m chat.Mark) { recorder.Add(m) }
-	b = bot.New(o)
-	sweeper := retention.New(retention.Options{Store: store, Heard: box.ForgetHeard, Age: cfg.Store.Retention, Zone: cfg.Spend.Zone, Log: log})
-	for _, name := range o.Rules.Shadowed() {
-		log.Warn("a command in chat cannot be used, because a model has it as its prefix", "command", name)
-	}
-
-	// Sending outlives answering, and leading outlives sending: whoever is used last stops last.
-	g, ctx := errgroup.WithContext(ctx)
-	online, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	leading, resign := context.WithCancel(context.WithoutCancel(ctx))
-	g.Go(func() error {
-		defer resign()
-		err := wa.Run(online)
-		if err != nil && !errors.As(err, new(*whatsapp.EndError)) {
-			err = &storeError{err}
-		}
-		return err
-	})
-	g.Go(func() error { defer hangUp(); return box.Run(ctx, b.Answer) })
-	g.Go(func() error { return models.Run(ctx) })
-	g.Go(func() error { return b.Run(ctx) })
-	g.Go(func() error { return b.Warn(ctx, wa) })
-	g.Go(func() error { return sweeper.Run(ctx) })
-	g.Go(func() error { return recorder.Run(leading) })
-	g.Go(func() error { rest(ctx, wa); return nil })
-	g.Go(func() error {
-		err := store.Hold(leading)
-		if err != nil {
-			hangUp() // at once: another may connect
-			site.standby("")
-		}
-		return err
-	})
-	return g.Wait()
-}
-
-// rest gives the memory back that the start needed and that a bot which mostly waits does not, a moment after the link is up.
-func rest(ctx context.Context, wa *whatsapp.Client) {
-	if wa.WaitOnline(ctx) != nil {
-		return
-	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(time.Second):
-		debug.FreeOSMemory()
-	}
-}
-
 // tempDir is where media lie while they are fetched: the system's place for such, or where there is none, as in an image from
 // scratch without one, the directory of the session.
 func tempDir(sessionDir string) string {
@@ -394,52 +241,6 @@ func tempDir(sessionDir string) string {
 }
 
 func megabytes(n int) int64 { return int64(n) << 20 }
-
-// newEars are what writes down recordings; nil where that is off.
-func newEars(cfg config.Config, site *site, meter budget.Meter, log *slog.Logger) bot.Ears {
-	if cfg.Media.Transcribe.On != config.SwitchOn {
-		return nil
-	}
-	t := cfg.Media.Transcribe
-	return budget.Ears{Of: watchedEars{newSpeech(cfg, t, log), site}.Transcribe, Model: t.Model, Lasts: media.Duration, Meter: meter}
-}
-
-// take stores a message that came in, to be answered or as what its group's next turn should know of, and tells what became of it. moveIn
-// makes the inbox that of the account. An error means: the message is to come again.
-func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, moveIn func() error) (became string, err error) {
-	if err := moveIn(); err != nil {
-		return "", err
-	}
-	known, err := b.Known(ctx, m)
-	if err != nil {
-		return "", err
-	}
-	said := m
-	admitted := known
-	if !known {
-		m = bot.Edited(m)
-		if admitted, err = b.Admit(ctx, m); err != nil {
-			return "", err
-		}
-	}
-	if admitted && !known && !b.Welcome(m) {
-		return ignored, nil
-	}
-	if admitted {
-		err := box.Put(ctx, m)
-		if err == nil {
-			b.Stored(m)
-		}
-		return stored, err
-	}
-	if err := b.Notice(ctx, said); err != nil {
-		return ignored, err
-	}
-	if hears, err := b.Hears(ctx, said); err != nil || !hears {
-		return ignored, err
-	}
-	return ignored, box.Hear(ctx, said)
-}
 
 // botOptions are what the settings say of the bot. What it asks, and where it sends, is left to the caller.
 func botOptions(cfg config.Config, models *model.Catalog, notes bot.Notes, log *slog.Logger) bot.Options {
