@@ -94,7 +94,7 @@ func (b *Bot) doSummary(ctx context.Context, t *chat.Turn, d *draft) (said []cha
 	return said, "", nil
 }
 
-// doForget deletes what is stored of the author of m in its chat. What waits in the same turn is left out of it already.
+// doForget deletes what is stored of the author of m in its chat. What is in the same turn is deleted already.
 func (b *Bot) doForget(ctx context.Context, m chat.Message, _ string) (text, failure string, err error) {
 	if err := b.Turns.Erase(ctx, m.Chat, m.Sender, m.SenderAlt); err != nil {
 		return "", "", err
@@ -106,18 +106,30 @@ func (b *Bot) doForget(ctx context.Context, m chat.Message, _ string) (text, fai
 	return b.Words.Say(words.Forgotten), "", nil
 }
 
-// erase leaves out of all, and deletes from those stored, what the author of m has said in the same turn.
-func (b *Bot) erase(ctx context.Context, m chat.Message, all []chat.Message) (left []chat.Message, err error) {
-	var gone []chat.Message
-	for _, o := range all {
-		if o.Sender == m.Sender && !b.alone(o) {
-			gone = append(gone, inbox.Erased(o))
-		} else {
-			left = append(left, o)
+// erase deletes what the author of m has said before it in the same turn, answered or not, and what others quote of it there. Only
+// commands that are still to be carried out stay.
+func (b *Bot) erase(ctx context.Context, m chat.Message, before []chat.Message, w *work) error {
+	var changed []chat.Message
+	for i, o := range before {
+		left, said, quoted := inbox.Erased(o, m.Sender, m.SenderAlt)
+		obeyed := said && b.alone(o) && has(w.fresh, o)
+		if !said && !quoted || obeyed || o.Change != nil { // of a change nothing stays once its turn has ended
+			continue
 		}
+		before[i] = left
+		changed = append(changed, left)
 	}
-	if len(gone) == 0 {
-		return all, nil
+	if len(changed) == 0 {
+		return nil
 	}
-	return left, b.Turns.Amend(ctx, gone, nil)
+	still := func(all []chat.Message) (left []chat.Message) {
+		for _, o := range before {
+			if has(all, o) && !o.Revoked {
+				left = append(left, o)
+			}
+		}
+		return left
+	}
+	w.fresh, w.old = still(w.fresh), still(w.old)
+	return b.Turns.Amend(ctx, changed, nil)
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"wabot/internal/chat"
 	"wabot/internal/words"
@@ -83,5 +84,53 @@ func TestForget(t *testing.T) {
 	}
 	if !slices.Contains(w.did, "erase "+aliceLID+" "+alicePN+" in "+groupJID) {
 		t.Errorf("did %v", w.did)
+	}
+}
+
+// Nor is anything left of what would not have been answered, nor in what others quote of it. Commands are carried out all the same.
+func TestForgetInTheSameTurn(t *testing.T) {
+	t.Parallel()
+	old := func(m *chat.Message) { m.Time = time.Now().Add(-2 * time.Hour) }
+	quoting := func(m *chat.Message) {
+		m.Quoted = &chat.Quoted{ID: "A", Sender: aliceLID, Text: "my secret", Kind: chat.Document, Media: &chat.Media{Name: "secret"}, Read: "secret, read"}
+	}
+	for name, row := range map[string]struct {
+		before []chat.Message
+		want   []string // of the messages before, those that are amended
+	}{
+		"paused":                {[]chat.Message{from("!ai my secret", id("A")), from("!pause", id("B")), from("!ai a second secret", id("C"))}, []string{"A", "C"}},
+		"too old":               {[]chat.Message{from("!ai my secret", id("A"), old)}, []string{"A"}},
+		"a command too old":     {[]chat.Message{from("!model secret", id("A"), old)}, []string{"A"}},
+		"not theirs to command": {[]chat.Message{from("!instructions secret", id("A"))}, []string{"A"}},
+		"by the other address":  {[]chat.Message{from("!ai my secret", id("A"), func(m *chat.Message) { m.Sender, m.SenderAlt = alicePN, "" })}, []string{"A"}},
+		"quoted":                {[]chat.Message{from("!ai what is this", id("B"), inGroup, byBob, quoting)}, []string{"B"}},
+		"quoted, too old":       {[]chat.Message{from("!ai what is this", id("B"), inGroup, byBob, quoting, old)}, []string{"B"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, b := newWorld(t)
+			b.MaxAge = time.Hour
+			command := from("!forget", id("F"))
+			if row.before[0].Group {
+				inGroup(&command)
+			}
+			w.answers(b, append(row.before, command)...)
+			if !strings.HasSuffix(w.told(), b.Words.Say(words.Forgotten)) {
+				t.Errorf("said %q", w.told())
+			}
+			var amended []string
+			for _, m := range w.amended {
+				amended = append(amended, m.ID)
+				if q := m.Quoted; strings.Contains(m.Text, "secret") || q != nil && (q.Text != "" || q.Read != "" || q.Media != nil) {
+					t.Errorf("left is %+v, quoted %+v", m, q)
+				}
+			}
+			if !slices.Equal(amended, row.want) {
+				t.Errorf("amended %v, want %v", amended, row.want)
+			}
+			if got := texts(w.prompt.Messages); strings.Contains(got, "secret") {
+				t.Errorf("asked %s", got)
+			}
+		})
 	}
 }

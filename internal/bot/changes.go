@@ -134,7 +134,7 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 	if err != nil {
 		return w, err
 	}
-	for _, m := range messages {
+	for i, m := range messages {
 		c, _, commanded := r.command(m)
 		old := b.MaxAge > 0 && b.Now().Sub(m.Time) > b.MaxAge
 		switch {
@@ -148,7 +148,7 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 			// What pauses the bot does so for what comes after it.
 			s.Paused = (s.Paused || c.name == pauseCommand) && c.name != resumeCommand
 			if c.name == forgetCommand {
-				if w.fresh, err = b.erase(ctx, m, w.fresh); err != nil {
+				if err := b.erase(ctx, m, messages[:i], &w); err != nil {
 					return w, err
 				}
 			}
