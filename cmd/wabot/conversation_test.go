@@ -17,7 +17,7 @@ import (
 //
 //	quotes TEXT SAYING: replies to the newest message with that text
 //	sends WRAP TEXT: WRAP is image, ephemeral, view-once or forwarded | attaches KIND WHAT [CAPTION]: see there
-//	edits TEXT NEW | revokes TEXT: of the person's own
+//	edits TEXT NEW | revokes TEXT: of the person's own | deletes TEXT: of another's, as the group's admin
 //	sees-edit TEXT: a message of the bot shows that text by an edit
 //	sees-reaction TEXT EMOJI: the person's message has that reaction, or with '' none
 //	sees-delivered TEXT: the bot's device has taken the person's message
@@ -64,6 +64,12 @@ func person(ctx context.Context, w *world, args []string) error {
 		m, err := messageOf(ctx, p, chat, args[0], ownWords)
 		if err == nil {
 			err = p.Revoke(ctx, chat, m.ID)
+		}
+		return err
+	case "deletes":
+		m, err := messageOf(ctx, p, chat, args[0], func(m whatsapptest.Received) bool { return !ownWords(m) })
+		if err == nil {
+			err = p.RevokeAsAdmin(ctx, chat, m)
 		}
 		return err
 	case "sees-edit":

@@ -285,7 +285,7 @@ func says(ctx context.Context, w *world, args []string) error {
 // phone PERSON ACT ...: a person does or sees something on their phone. "in GROUP" or "to PERSON" after the
 // arguments names a chat other than the one with the bot.
 //
-//	has-number DIGITS | scans | types-code | unlinks | goes-offline | comes-online
+//	has-number DIGITS | by-number: before all else; names people by their numbers, where others use the LID | scans | types-code | unlinks | goes-offline | comes-online
 //	creates GROUP PERSON...
 //	says TEXT | mentions TEXT | replies TEXT | says-long N [BEGIN] (BEGIN, and N times "long ")
 //	hears TEXT: one more message with that text is shown | hears-begin TEXT: a message that begins so is shown | hears-like PATTERN: one more that matches
@@ -309,6 +309,9 @@ func phone(ctx context.Context, w *world, args []string) error {
 	}
 	p := w.phone(name)
 	switch act {
+	case "by-number":
+		p.ByNumber = true
+		return nil
 	case "unlinks":
 		p.Unlink(w.device)
 		return nil

@@ -86,7 +86,7 @@ func (w *world) SaveReply(_ context.Context, t *chat.Turn, r chat.Reply) error {
 func (w *world) Find(_ context.Context, like chat.Message) (chat.Exchange, error) {
 	for _, x := range w.stored {
 		for _, m := range x.Messages {
-			if m.ID == like.ID && m.Sender == like.Sender {
+			if m.Is(like) {
 				x.Messages = slices.Clone(x.Messages)
 				return x, w.do("find %s", like.ID)
 			}

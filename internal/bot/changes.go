@@ -26,7 +26,7 @@ func (b *Bot) Known(ctx context.Context, m chat.Message) (bool, error) {
 	if m.Change == nil {
 		return false, nil
 	}
-	_, err := b.find(ctx, m)
+	_, err := b.Turns.Find(ctx, m.Changed())
 	if errors.Is(err, inbox.ErrUnknown) {
 		return false, nil
 	}
@@ -42,26 +42,9 @@ func Edited(m chat.Message) chat.Message {
 	return m
 }
 
-// find returns the turn of the message that m changes.
-func (b *Bot) find(ctx context.Context, m chat.Message) (chat.Exchange, error) {
-	m.ID = m.Change.ID
-	if m.Change.Admin {
-		m.Sender, m.SenderAlt = m.Change.Author, ""
-	}
-	return b.Turns.Find(ctx, m)
-}
-
 // changes reports whether the change m is of the message old.
 func changes(m, old chat.Message) bool {
-	c := m.Change
-	if c == nil || old.Change != nil || c.ID != old.ID {
-		return false
-	}
-	author := func(jid string) bool { return jid != "" && (jid == old.Sender || jid == old.SenderAlt) }
-	if c.Admin {
-		return author(c.Author)
-	}
-	return author(m.Sender) || author(m.SenderAlt)
+	return m.Change != nil && old.Change == nil && m.Changed().Is(old)
 }
 
 // apply changes old as m says. Of a revoked message nothing is left but that it was there.
@@ -172,7 +155,7 @@ func (b *Bot) work(ctx context.Context, t *chat.Turn) (w work, err error) {
 
 // reopen applies m to the turn it changes, among those in w.past.
 func (b *Bot) reopen(ctx context.Context, m chat.Message, w *work) error {
-	x, err := b.find(ctx, m)
+	x, err := b.Turns.Find(ctx, m.Changed())
 	if errors.Is(err, inbox.ErrUnknown) {
 		b.Log.Debug("what was to be changed is not there any more", "chat", mask.JID(m.Chat), "id", m.Change.ID)
 		return nil
@@ -249,7 +232,7 @@ func (b *Bot) amended(ctx context.Context, t *chat.Turn) error {
 		if m.Change == nil {
 			continue
 		}
-		x, err := b.find(ctx, m)
+		x, err := b.Turns.Find(ctx, m.Changed())
 		if err == nil && x.Reply != nil && t.Reply != nil {
 			r := replaced(*x.Reply, t.Reply.Parts)
 			if err := b.Turns.Amend(ctx, x.Messages, &r); err != nil {

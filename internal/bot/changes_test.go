@@ -2,6 +2,7 @@ package bot
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,10 +64,21 @@ func TestOnlyTheAuthorChangesAMessage(t *testing.T) {
 		t.Errorf("asked %q", got)
 	}
 	// But an admin may revoke it.
-	w, b = newWorld(t)
-	admin := func(m *chat.Message) { m.Change.Admin, m.Change.Author = true, aliceLID }
-	w.answers(b, from("!ai hi", inGroup, id("A")), from("", inGroup, revoke("A"), bob, admin))
-	w.check("amend 1", "amend 1")
+	for _, author := range [][2]string{{aliceLID}, {alicePN}, {"88@lid", alicePN}} {
+		admin := func(m *chat.Message) {
+			m.Change.Admin, m.Change.Author, m.Change.AuthorAlt = true, author[0], author[1]
+		}
+		w, b = newWorld(t)
+		w.answers(b, from("!ai hi", inGroup, id("A")), from("", inGroup, revoke("A"), bob, admin))
+		w.check("amend 1", "amend 1")
+		// Also once it was answered.
+		w, b = newWorld(t)
+		w.stored = []chat.Exchange{{Messages: []chat.Message{from("!ai hi", inGroup, id("A"))}, Reply: &chat.Reply{Parts: []chat.Part{{ID: "P1", Text: "one", Sent: true}}}}}
+		w.answers(b, from("", inGroup, revoke("A"), bob, admin))
+		if !slices.Contains(w.did, `send OUT1 "" revoking P1`) {
+			t.Errorf("revoked as of %q: did %v", author, w.did)
+		}
+	}
 }
 
 func answeredTurn(w *world, parts ...chat.Part) {

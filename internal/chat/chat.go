@@ -65,9 +65,26 @@ type Change struct {
 	ID string `json:"id"`
 	// Revoke takes the earlier message back; else it is edited.
 	Revoke bool `json:"revoke,omitempty"`
-	// Admin is set where a group's admin revokes, who need not be the author; Author is then the author's JID.
-	Admin  bool   `json:"admin,omitempty"`
-	Author string `json:"author,omitempty"`
+	// Admin is set where a group's admin revokes, who need not be the author; Author and AuthorAlt are then the author's
+	// addresses, as Sender and SenderAlt are in a Message.
+	Admin     bool   `json:"admin,omitempty"`
+	Author    string `json:"author,omitempty"`
+	AuthorAlt string `json:"author_alt,omitempty"`
+}
+
+// Changed is the message that the change m is of, as far as m names it.
+func (m Message) Changed() Message {
+	old := Message{Chat: m.Chat, ChatAlt: m.ChatAlt, ID: m.Change.ID, Sender: m.Sender, SenderAlt: m.SenderAlt}
+	if m.Change.Admin {
+		old.Sender, old.SenderAlt = m.Change.Author, m.Change.AuthorAlt
+	}
+	return old
+}
+
+// Is reports whether m and o, of one chat, are one message: authors have one of their addresses in common.
+func (m Message) Is(o Message) bool {
+	by := func(jid string) bool { return jid != "" && (jid == o.Sender || jid == o.SenderAlt) }
+	return m.ID == o.ID && (by(m.Sender) || by(m.SenderAlt))
 }
 
 // Kind is what a message carries.

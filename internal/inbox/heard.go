@@ -62,13 +62,11 @@ func (b *Inbox) rehear(ctx context.Context, chatJID string, change func([]chat.M
 
 // hear is all with m in it, or changed by it.
 func hear(all []chat.Message, m chat.Message) []chat.Message {
-	id := m.ID
+	like := m
 	if m.Change != nil {
-		id = m.Change.ID
+		like = m.Changed()
 	}
-	i := slices.IndexFunc(all, func(o chat.Message) bool {
-		return o.ID == id && (o.Sender == m.Sender || o.SenderAlt != "" && o.SenderAlt == m.SenderAlt || m.Change != nil && m.Change.Admin && m.Change.Author == o.Sender)
-	})
+	i := slices.IndexFunc(all, like.Is)
 	if r := []rune(m.Text); len(r) > longestHeard {
 		m.Text = string(r[:longestHeard]) + "…"
 	}

@@ -14,8 +14,15 @@ func TestHear(t *testing.T) {
 	change := func(who, of, text string, revoke bool) chat.Message {
 		return chat.Message{ID: "C", Sender: who, Text: text, Change: &chat.Change{ID: of, Revoke: revoke}}
 	}
-	admin := change("boss", "b", "", true)
-	admin.Change.Admin, admin.Change.Author = true, "bob"
+	admin := func(author, alt string) chat.Message {
+		m := change("boss", "b", "", true)
+		m.Change.Admin, m.Change.Author, m.Change.AuthorAlt = true, author, alt
+		return m
+	}
+	under := func(m chat.Message, alt string) chat.Message {
+		m.SenderAlt = alt
+		return m
+	}
 	for name, test := range map[string]struct {
 		said []chat.Message
 		want string
@@ -26,7 +33,11 @@ func TestHear(t *testing.T) {
 		"edited":            {[]chat.Message{says("al", "a", "1"), change("al", "a", "3", false)}, "3"},
 		"edited by another": {[]chat.Message{says("al", "a", "1"), change("bob", "a", "3", false)}, "1"},
 		"revoked":           {[]chat.Message{says("al", "a", "1"), says("bob", "b", "2"), change("al", "a", "", true)}, "2"},
-		"revoked by admin":  {[]chat.Message{says("al", "a", "1"), says("bob", "b", "2"), admin}, "1"},
+		"revoked by admin":  {[]chat.Message{says("al", "a", "1"), says("bob", "b", "2"), admin("bob", "")}, "1"},
+		"of another author": {[]chat.Message{says("al", "b", "1"), says("boss", "b", "2"), admin("bob", "49")}, "1 2"},
+		"by number":         {[]chat.Message{says("al", "a", "1"), under(says("bob", "b", "2"), "49"), admin("49", "")}, "1"},
+		"LID known later":   {[]chat.Message{says("49", "b", "1"), admin("bob", "49")}, ""},
+		"own, known later":  {[]chat.Message{says("49", "b", "1"), under(change("bob", "b", "", true), "49")}, ""},
 		"change of nothing": {[]chat.Message{change("al", "a", "3", false)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

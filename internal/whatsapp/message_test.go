@@ -1,6 +1,8 @@
 package whatsapp
 
 import (
+	"context"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -135,6 +137,56 @@ func TestMessageFrom(t *testing.T) {
 				t.Errorf("reason %q\n got %+v\nwant %+v", reason, got, test.want)
 			}
 		})
+	}
+}
+
+// addresses knows both of Alice's addresses.
+type addresses struct {
+	store.LIDStore
+	broken error
+}
+
+func (a *addresses) GetLIDForPN(_ context.Context, pn types.JID) (lid types.JID, err error) {
+	if pn == alicePN {
+		lid = aliceLID
+	}
+	return lid, a.broken
+}
+
+func (a *addresses) GetPNForLID(_ context.Context, lid types.JID) (pn types.JID, err error) {
+	if lid == aliceLID {
+		pn = alicePN
+	}
+	return pn, a.broken
+}
+
+// A group's admin names the author of what they revoke by either address.
+func TestAuthorOfWhatIsRevoked(t *testing.T) {
+	t.Parallel()
+	for named, want := range map[string][2]string{
+		alicePN.String():               {aliceLID.String(), alicePN.String()},
+		onDevice(aliceLID, 3).String(): {aliceLID.String(), alicePN.String()},
+		"4915100000003@s.whatsapp.net": {"4915100000003@s.whatsapp.net"},
+		"200000000000003@lid":          {"200000000000003@lid"},
+		"not a jid@@":                  {},
+	} {
+		evt := event(types.MessageSource{Chat: group, Sender: ownLID, SenderAlt: ownPN, IsGroup: true}, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{
+			Type: waE2E.ProtocolMessage_REVOKE.Enum(), Key: &waCommon.MessageKey{ID: proto.String("OLD"), Participant: &named},
+		}})
+		evt.Info.Edit = types.EditAttributeAdminRevoke
+		var got []chat.Message
+		l := newLink("1", &notes{kept: map[string][]byte{}})
+		l.Receive = func(_ context.Context, m chat.Message) error { got = append(got, m); return nil }
+		l.Sync = func(context.Context) error { return nil }
+		known := &addresses{broken: errors.New("down")}
+		l.use(t.Context(), &store.Device{LIDs: known})
+		if l.handle(t.Context(), evt) != (want[0] == "") || len(got) > 0 && want[0] != "" {
+			t.Errorf("%s: taken while the store is down: %+v", named, got)
+		}
+		known.broken, got = nil, nil
+		if !l.handle(t.Context(), evt) || len(got) != 1 || got[0].Change.Author != want[0] || got[0].Change.AuthorAlt != want[1] {
+			t.Errorf("%s: got %+v, want the author %v", named, got, want)
+		}
 	}
 }
 

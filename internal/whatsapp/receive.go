@@ -193,6 +193,9 @@ func (l *link) receive(ctx context.Context, evt *events.Message) bool {
 		l.Log.Debug("not a message to answer", "id", evt.Info.ID, "chat", mask.JID(evt.Info.Chat.String()), "why", reason)
 		return true
 	}
+	if err := fillAuthor(ctx, wm.Store.LIDs, m.Change); err != nil {
+		return l.refuse(ctx, evt, fmt.Errorf("look up the author's other address: %w", err))
+	}
 	storeCtx, cancel := context.WithTimeout(device.Defer(ctx), storing)
 	defer cancel()
 	if err := l.Receive(storeCtx, m); err != nil {
@@ -222,6 +225,24 @@ func fill(ctx context.Context, lids store.LIDStore, known types.JID, alt *types.
 		*alt, err = lids.GetPNForLID(ctx, known)
 	}
 	return err
+}
+
+// fillAuthor looks up the other address of whom a group's admin names as the author of what they revoke: in a group addressed by
+// numbers that is the number.
+func fillAuthor(ctx context.Context, lids store.LIDStore, c *chat.Change) error {
+	if c == nil || c.Author == "" {
+		return nil
+	}
+	author, err := types.ParseJID(c.Author)
+	if err != nil {
+		return err
+	}
+	var alt types.JID
+	if err := fill(ctx, lids, author, &alt); err != nil {
+		return err
+	}
+	c.Author, c.AuthorAlt = address(author, alt)
+	return nil
 }
 
 // refuse leaves a message with WhatsApp because of err, unless the store works and it is the message that
