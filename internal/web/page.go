@@ -123,8 +123,7 @@ func viewOf(st Status, now time.Time) view {
 		if st.State == Online {
 			v.Heading, v.Reason = "Online, but without its store", "Linked and connected; nothing can be answered at the moment."
 		}
-		v.Notices = append(v.Notices, notice{bad, "The store does not answer.",
-			"Check the database or the disk. wabot goes on by itself once the store answers; no message is lost meanwhile.", sentence(st.StoreDown)})
+		v.Notices = append(v.Notices, notice{bad, sentence(storeReason), sentence(storeNext), sentence(st.StoreDown)})
 	}
 	if gone := now.Sub(st.PhoneSeen); !st.PhoneSeen.IsZero() && gone >= away {
 		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The account's phone was last seen %s ago.", span(gone)),

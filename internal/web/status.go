@@ -128,6 +128,12 @@ const (
 	NotRunning Code = "not_running" // said in its place
 )
 
+// What is said of a store that does not answer.
+const (
+	storeReason = "the store does not answer"
+	storeNext   = "check the database or the disk; wabot goes on by itself once the store answers, and no message is lost meanwhile"
+)
+
 // Reasons are all the codes that Codes gives.
 var Reasons = []Code{NotOpen, StoreDown, NotPaired, NotOnline, LinkEnded, NotStarted}
 

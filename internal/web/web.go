@@ -177,7 +177,17 @@ func (s *Site) readyz(w http.ResponseWriter, r *http.Request) {
 	if len(codes) > 0 {
 		code = http.StatusServiceUnavailable
 	}
+	if st.StoreDown != "" { // why is on the page alone: it may name addresses
+		st.Reason, st.Next = both(st.Reason, storeReason), both(st.Next, storeNext)
+	}
 	reply(w, code, readiness{Ready: len(codes) == 0, State: st.State, Codes: codes, Reason: st.Reason, Next: st.Next, Since: st.Since.UTC().Truncate(time.Second)})
+}
+
+func both(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }
 
 func reply(w http.ResponseWriter, code int, v any) {

@@ -160,8 +160,12 @@ func TestNotReadyWithoutStore(t *testing.T) {
 	t.Parallel()
 	s := site(t, "", Status{State: Online, StoreDown: "connection refused"})
 	resp, body := get(t, s.Client(), s.URL+"/readyz", nil)
-	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, `"codes":["store_unavailable"]`) || strings.Contains(body, "refused") {
+	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, `"codes":["store_unavailable"],"reason":"the store does not answer","next":"check the database or the disk; `) || strings.Contains(body, "refused") {
 		t.Error(resp.StatusCode, body)
+	}
+	s = site(t, "", Status{State: Connecting, Reason: "no network", Next: "mend it", StoreDown: "connection refused"})
+	if _, body := get(t, s.Client(), s.URL+"/readyz", nil); !strings.Contains(body, `"reason":"no network; the store does not answer","next":"mend it; check`) {
+		t.Error(body)
 	}
 	if resp, body := get(t, s.Client(), s.URL+"/healthz", nil); resp.StatusCode != http.StatusOK || body != "{\"status\":\"ok\"}\n" {
 		t.Error(resp.StatusCode, body)
