@@ -202,12 +202,15 @@ func (s *site) inbox(ctx context.Context) (depth int, oldest time.Time, down str
 }
 
 // write sees whether the store takes writes, as far as that is not known: a full disk can still be read. Only the process
-// that leads may write.
+// that leads may write; another knows whether it could write that it leads.
 func (s *site) write(ctx context.Context) error {
 	s.mu.Lock()
 	leading := s.role == web.Starting
 	s.mu.Unlock()
-	if !leading || !s.metrics.suspect.Load() && time.Since(s.wrote) < freshVitals {
+	if !leading {
+		return s.store.Untaken()
+	}
+	if !s.metrics.suspect.Load() && time.Since(s.wrote) < freshVitals {
 		return nil
 	}
 	if err := s.store.SetNote(ctx, noteWrites, []byte(time.Now().UTC().Format(time.RFC3339))); err != nil {

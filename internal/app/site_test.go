@@ -27,9 +27,12 @@ import (
 // depthStore is a store that counts how often it was asked for its depth.
 type depthStore struct {
 	Store
-	asked int
-	err   error
+	asked   int
+	err     error
+	untaken error
 }
+
+func (d *depthStore) Untaken() error { return d.untaken }
 
 func (d *depthStore) Depth(context.Context) (int, error) {
 	d.asked++
@@ -90,6 +93,12 @@ func TestStatusFollowsTheLife(t *testing.T) {
 	s.opened(&depthStore{err: errors.New("no server at 4915112345678")})
 	s.become(web.Standby)
 	is(web.Standby, -1, web.StoreDown)
+	full := newSite(config.Config{Store: config.Store{Mongo: true}}, slog.New(slog.DiscardHandler))
+	full.opened(&depthStore{untaken: errors.New("no space left")})
+	full.become(web.Standby)
+	if st := full.status(t.Context()); st.StoreDown != "no space left" {
+		t.Errorf("with a lease that cannot be taken the page says %q of the store", st.StoreDown)
+	}
 	if down := s.status(t.Context()).StoreDown; down != "no server at 49•••78" {
 		t.Errorf("down: %s", down)
 	}
@@ -208,6 +217,8 @@ type fullStore struct {
 	Store
 	err error
 }
+
+func (f *fullStore) Untaken() error { return nil }
 
 func (f *fullStore) Depth(context.Context) (int, error)                 { return 0, nil }
 func (f *fullStore) SetNote(context.Context, string, []byte) error      { return f.err }

@@ -34,6 +34,8 @@ type Store interface {
 	// Lead waits until this process alone may drive the device. It calls standby with the
 	// name of each other process that it waits for.
 	Lead(ctx context.Context, standby func(leader string)) error
+	// Untaken is why Lead, which waits, cannot get what nobody has; nil where another has it, or Lead does not wait.
+	Untaken() error
 	// Settle brings what is stored to the settings. It is called while this process leads, before the device is used.
 	Settle(ctx context.Context) error
 	// Hold keeps the right that Lead got until ctx is done, and then returns nil; it returns an error
@@ -121,6 +123,8 @@ type fileStore struct{ *sqlitestore.Store }
 func (s fileStore) Devices() whatsapp.Devices { return s.Store.Devices() }
 
 func (s fileStore) Lead(context.Context, func(string)) error { return nil }
+
+func (s fileStore) Untaken() error { return nil }
 
 func (s fileStore) Settle(context.Context) error { return nil }
 

@@ -88,6 +88,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 			fallthrough
 		default:
 			if there.Epoch != 0 && !there.Released && now.Sub(unchanged) < l.life {
+				s.untaken.Store(nil)
 				break
 			}
 			next := Leader{Owner: owner, Epoch: there.Epoch + 1, Beat: 1, Claim: claim}
@@ -98,6 +99,7 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 					s.log.Warn("the lease cannot be taken; trying again until it can", "err", err)
 				}
 				untaken = true
+				s.untaken.Store(&err)
 			case taken:
 				return l.taken(next, now), nil
 			}
@@ -112,9 +114,19 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 func (l *Lease) taken(me Leader, asked time.Time) *Lease {
 	l.me, l.epoch = me, me.Epoch
 	l.renewed.Store(int64(asked.Sub(l.started)))
+	l.s.untaken.Store(nil)
 	l.s.forget()
 	l.s.passive.Store(false)
 	return l
+}
+
+// Untaken is why the lease that Acquire waits for could not be taken, nil where another holds it or it has been taken. A database
+// may be read and yet take no writes.
+func (s *Store) Untaken() error {
+	if err := s.untaken.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Leader is who holds the lease with the key; its Epoch is 0 where nobody ever did.

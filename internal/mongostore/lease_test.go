@@ -201,6 +201,34 @@ func TestLeaseTakenUnheard(t *testing.T) {
 	}
 }
 
+// A lease that nobody holds and that cannot be written is told of, until it can.
+func TestLeaseUntaken(t *testing.T) {
+	t.Parallel()
+	line := mongotest.NewLine(t)
+	s := open(t, line.URL)
+	line.OnCommand(func(string) mongotest.Fault { return mongotest.Full })
+	taken := make(chan error, 1)
+	go func() {
+		_, err := s.Acquire(t.Context(), "device", "one", time.Minute, nil)
+		taken <- err
+	}()
+	for end := time.Now().Add(time.Minute); s.Untaken() == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a lease that cannot be taken is not told of")
+		}
+	}
+	if err := s.Untaken(); !errors.Is(err, ErrOutage) {
+		t.Errorf("it cannot be taken: %v", err)
+	}
+	line.OnCommand(nil)
+	if err := <-taken; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Untaken(); err != nil {
+		t.Errorf("it is taken: %v", err)
+	}
+}
+
 // A process that starts beside the one that leads deletes nothing of a device that is being paired, at whichever of its commands.
 func TestOpenBesideAPairing(t *testing.T) {
 	t.Parallel()

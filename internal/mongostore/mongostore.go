@@ -95,6 +95,8 @@ type Store struct {
 	generation atomic.Int64
 	// passive is set from the loss of a lease until one is acquired: nothing may be written.
 	passive atomic.Bool
+	// untaken is why the lease that nobody holds could not be taken at the last try.
+	untaken atomic.Pointer[error]
 	broken  atomic.Int64
 
 	devices *Devices
