@@ -38,7 +38,7 @@ type Fault int
 // The faults: none, the connection cut before the server got the command, cut after the server has
 // carried it out (done, but said it failed), and no answer ever, the command not carried out. Then two of a replica set whose
 // primary steps down: a server that refuses the command as it is not the primary any more, and one that has carried it out, but
-// could not have a majority confirm it, as far as the command is a write.
+// could not have a majority confirm it, as far as the command is a write. Last a server without room, which refuses writes alone.
 const (
 	None Fault = iota
 	CutBefore
@@ -46,6 +46,7 @@ const (
 	Hang
 	NotPrimary
 	Unconfirmed
+	Full
 )
 
 // external is the server to use instead of our own, or empty.

@@ -98,6 +98,7 @@ func TestFaults(t *testing.T) {
 		{"hang", mongotest.Hang, false},
 		{"not primary", mongotest.NotPrimary, false},
 		{"unconfirmed", mongotest.Unconfirmed, true},
+		{"full", mongotest.Full, false},
 	} {
 		s.OnCommand(func(command string) mongotest.Fault {
 			if command == "insert" {

@@ -169,9 +169,12 @@ func (p *proxy) serve(client net.Conn) {
 			return
 		}
 		var answer []byte
-		if fault == NotPrimary {
-			answer = answerTo(request, bson.D{{Key: "ok", Value: 0.0}, {Key: "errmsg", Value: "not primary"}, {Key: "code", Value: int32(10107)}, {Key: "codeName", Value: "NotWritablePrimary"}})
-		} else {
+		switch {
+		case fault == NotPrimary:
+			answer = refusal(request, 10107, "NotWritablePrimary", "not primary")
+		case fault == Full && isWrite(command):
+			answer = refusal(request, 14031, "OutOfDiskSpace", "no space left on device")
+		default:
 			answer, err = p.exchange(server, request, command, collection)
 		}
 		if err != nil || fault == CutAfter {
@@ -260,12 +263,21 @@ func answerTo(request []byte, document bson.D) []byte {
 // unconfirmed is the answer to a write with the error that its write concern could not be satisfied.
 func unconfirmed(request []byte, command string, answer []byte) []byte {
 	var document bson.D
-	if !slices.Contains([]string{"insert", "update", "delete", "findAndModify"}, command) || bson.Unmarshal(answer[bodyAt:], &document) != nil {
+	if !isWrite(command) || bson.Unmarshal(answer[bodyAt:], &document) != nil {
 		return answer
 	}
 	return answerTo(request, append(document, bson.E{Key: "writeConcernError", Value: bson.D{
 		{Key: "code", Value: int32(189)}, {Key: "codeName", Value: "PrimarySteppedDown"}, {Key: "errmsg", Value: "primary stepped down while waiting for replication"},
 	}}))
+}
+
+// refusal is the answer to a command that is not carried out.
+func refusal(request []byte, code int32, name, why string) []byte {
+	return answerTo(request, bson.D{{Key: "ok", Value: 0.0}, {Key: "errmsg", Value: why}, {Key: "code", Value: code}, {Key: "codeName", Value: name}})
+}
+
+func isWrite(command string) bool {
+	return slices.Contains([]string{"insert", "update", "delete", "findAndModify"}, command)
 }
 
 func isHello(command string) bool {
