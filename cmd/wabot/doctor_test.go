@@ -114,7 +114,10 @@ func TestDoctorOnFiles(t *testing.T) {
 	w.env = append(env[:len(env):len(env)], "HISTORY=many", "PREFIX_ENABLED=perhaps")
 	w.checkup(t, ctx, 2, "error +settings +HISTORY", "error +settings +PREFIX_ENABLED")
 	w.env = append(env[:len(env):len(env)], "SESSION_DIR=/dev/null/x")
-	w.checkup(t, ctx, 1, "error +files", "error +store")
+	w.checkup(t, ctx, 1, "error +files", "error +store .*SESSION_DIR. /dev/null/x is a file, or below one: set SESSION_DIR to a directory ")
+	do(os.Symlink("nowhere", filepath.Join(w.dir, "link")))
+	w.env = append(env[:len(env):len(env)], "SESSION_DIR=link")
+	w.checkup(t, ctx, 1, "error +files +.*link that leads nowhere", "error +store .*link that leads nowhere")
 	w.env = env
 
 	db := filepath.Join(session, "wabot.db")
@@ -129,9 +132,9 @@ func TestDoctorOnFiles(t *testing.T) {
 		moved[i] ^= 0x55
 	}
 	do(os.WriteFile(db, moved, 0o600))
-	w.checkup(t, ctx, 1, "error +store")
+	w.checkup(t, ctx, 1, "error +store .*is damaged .*; stop wabot, move it away ")
 	do(os.WriteFile(db, []byte("no database, but long enough to be looked at: "+strings.Repeat("x", 5000)), 0o600))
-	w.checkup(t, ctx, 1, "error +store")
+	w.checkup(t, ctx, 1, "error +store .*is damaged .*; stop wabot, move it away ")
 }
 
 func TestDoctorOnMongo(t *testing.T) {

@@ -133,6 +133,10 @@ func (d *doctor) files() {
 	dir := d.cfg.Store.SessionDir
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(dir); err == nil {
+			d.say(wrong, "files", fmt.Sprintf("SESSION_DIR %s is a link that leads nowhere", dir), "make the directory that it leads to, or set SESSION_DIR to another")
+			return
+		}
 		parent := filepath.Dir(dir)
 		if _, err := os.Stat(parent); err != nil {
 			d.say(wrong, "files", fmt.Sprintf("SESSION_DIR %s cannot be made: %v", dir, err), "make the directory above it, or set SESSION_DIR to another")
@@ -192,10 +196,10 @@ func (d *doctor) room(path string, free uint64) {
 // sqlite looks at the file store.
 func (d *doctor) sqlite(ctx context.Context) {
 	e, err := sqlitestore.Examine(ctx, d.cfg.Store.SessionDir)
-	const restore = "stop wabot, and put a backup in its place (wabot session import), or move the files away and link anew"
+	const restore = "stop wabot, move wabot.db with its -wal and -shm files away, and put a backup in its place (wabot session import FILE), or start wabot to link anew"
 	switch {
 	case err != nil:
-		d.say(wrong, "store", mask.Text(err.Error()), restore)
+		d.say(wrong, "store", mask.Text(err.Error()), "") // it says what to do
 		return
 	case !e.Exists:
 		d.say(ok, "store", "no session yet; the first start shows a QR code", "")

@@ -39,11 +39,8 @@ func (e *LockedError) Error() string {
 func lock(dir string) (*os.File, error) {
 	path := filepath.Join(dir, LockFile)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		return nil, notWritable(dir, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open the lock: %w", err)
+		return nil, unusable(dir, err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
@@ -70,7 +67,7 @@ func holder(dir string) (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("look at the lock: %w", err)
+		return "", unusable(dir, err)
 	}
 	defer f.Close()
 	// A shared lock, so that several may look, for a moment in which nobody else can take the lock.
@@ -101,10 +98,7 @@ func sign(f *os.File) error {
 // prepareDir makes dir for this user alone.
 func prepareDir(dir string, log *slog.Logger) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			return notWritable(dir, err)
-		}
-		return fmt.Errorf("make the session directory: %w", err)
+		return unusable(dir, err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -144,18 +138,61 @@ func isOurs(dir string) (bool, error) {
 	return !slices.ContainsFunc(names, func(name string) bool { return !strings.HasPrefix(name, "wabot.") }), nil
 }
 
-func notWritable(dir string, err error) error {
-	if errors.Is(err, syscall.EROFS) {
-		return fmt.Errorf("the session directory (SESSION_DIR) %s is on a disk that is mounted read-only: mount it for writing, or set SESSION_DIR to a directory elsewhere (%w)",
-			dir, err)
+// unusable says what is wrong with dir, or with a file in it, of which err tells, and what to do.
+func unusable(dir string, err error) error {
+	say := func(format string, args ...any) error {
+		return fmt.Errorf("the session directory (SESSION_DIR) %s %s (%w)", dir, fmt.Sprintf(format, args...), err)
 	}
-	return fmt.Errorf("the session directory (SESSION_DIR) %s is not writable by uid %d: chown it to that user, or set SESSION_DIR to a directory that is (%w)",
-		dir, os.Getuid(), err)
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return say("is on a disk that is mounted read-only: mount it for writing, or set SESSION_DIR to a directory elsewhere")
+	case errors.Is(err, fs.ErrPermission):
+		return say("is closed to uid %d, or something in it is: chown it with all that is in it to that user, or set SESSION_DIR to a directory of that user", os.Getuid())
+	case errors.Is(err, syscall.ENOTDIR):
+		return say("is a file, or below one: set SESSION_DIR to a directory")
+	case errors.Is(err, fs.ErrExist), leadsNowhere(dir): // MkdirAll says the former
+		return say("is a link that leads nowhere, or below one: make the directory that it leads to, or set SESSION_DIR to another")
+	}
+	return say("cannot be used")
+}
+
+// ErrNone says that there is no store in the directory.
+var ErrNone = errors.New("there is no session here yet")
+
+// Find looks for the store in dir. It fails with ErrNone where there is none, and says what is in the way where it cannot be told.
+func Find(dir string) error {
+	path := filepath.Join(dir, File)
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a directory, where the database has its place: move it away, or set SESSION_DIR to another directory", path)
+	case err == nil && info.Size() > 0:
+		return nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return unusable(dir, err)
+	}
+	if leadsNowhere(dir) {
+		return unusable(dir, err)
+	}
+	if leadsNowhere(path) {
+		return fmt.Errorf("%s is a link that leads nowhere: put the database where it leads, or remove it to start with a new pairing", path)
+	}
+	return fmt.Errorf("%s: %w", dir, ErrNone)
+}
+
+// leadsNowhere reports whether path is a link to what is not there.
+func leadsNowhere(path string) bool {
+	_, err := os.Stat(path)
+	_, here := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist) && here == nil
 }
 
 // prepareFile makes an empty database file that nobody else can read, where there is none,
 // and closes a looser one to others. SQLite gives the files beside it the same mode.
 func prepareFile(path string) error {
+	if err := Find(filepath.Dir(path)); err != nil && !errors.Is(err, ErrNone) {
+		return err
+	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		// A log with something in it and no database is what is left of a state that someone
 		// moved or deleted. SQLite would throw the log away and start afresh.
@@ -165,10 +202,7 @@ func prepareFile(path string) error {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("%s cannot be opened by uid %d; check its owner and mode: %w", path, os.Getuid(), err)
-		}
-		return fmt.Errorf("open the database: %w", err)
+		return unusable(filepath.Dir(path), err)
 	}
 	defer f.Close()
 	info, err := f.Stat()

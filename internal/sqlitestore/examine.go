@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -20,14 +18,17 @@ type Examination struct {
 }
 
 // Examine looks for damage in the file store in dir, and who has it open. It changes nothing, and works beside a process that uses the store.
+// An error says what to do.
 func Examine(ctx context.Context, dir string) (e Examination, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return e, fmt.Errorf("find the session directory: %w", err)
 	}
-	path := filepath.Join(dir, File)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if err := Find(dir); errors.Is(err, ErrNone) {
 		return e, nil
+	} else if err != nil {
+		return e, err
 	}
+	path := filepath.Join(dir, File)
 	e.Exists = true
 	if e.Busy, err = holder(dir); err != nil {
 		return e, err

@@ -74,18 +74,52 @@ func TestCloseLeavesOneFile(t *testing.T) {
 	}
 }
 
-func TestDirectoryThatCannotBeWritten(t *testing.T) {
+// What cannot be a session directory is said with its setting and what to do, by all who look at it.
+func TestDirectoryThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() == 0 {
-		t.Skip("root may write everywhere")
-	}
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o500); err != nil {
-		t.Fatal(err)
-	}
-	_, err := Open(t.Context(), dir, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), "not writable by uid") {
-		t.Errorf("open: %v", err)
+	write := func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) }
+	link := func(path string) error { return os.Symlink(path+" elsewhere", path) }
+	for _, tt := range []struct {
+		name    string
+		prepare func(dir string) error
+		below   string // of dir, SESSION_DIR
+		says    string
+		root    bool // whether root can use it
+		writes  bool // whether only who writes is disturbed
+	}{
+		{"a file", write, "", "(SESSION_DIR) %s is a file, or below one: set SESSION_DIR", false, false},
+		{"below a file", write, "a", "(SESSION_DIR) %s is a file, or below one: set SESSION_DIR", false, false},
+		{"a link that leads nowhere", link, "", "(SESSION_DIR) %s is a link that leads nowhere, or below one: ", false, false},
+		{"below such a link", link, "a", "(SESSION_DIR) %s is a link that leads nowhere, or below one: ", false, true},
+		{"a database that is a directory", func(dir string) error { return os.MkdirAll(filepath.Join(dir, File), 0o700) }, "", "%s/wabot.db is a directory", false, false},
+		{"a database that leads nowhere", func(dir string) error { return errors.Join(os.Mkdir(dir, 0o700), link(filepath.Join(dir, File))) }, "", "%s/wabot.db is a link that leads nowhere", false, false},
+		{"closed", func(dir string) error { return os.Mkdir(dir, 0) }, "", "(SESSION_DIR) %s is closed to uid", true, false},
+		{"closed to writers", func(dir string) error { return os.Mkdir(dir, 0o500) }, "", "(SESSION_DIR) %s is closed to uid", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if tt.root && os.Getuid() == 0 {
+				t.Skip("root may write everywhere")
+			}
+			dir := filepath.Join(t.TempDir(), "session")
+			if err := tt.prepare(dir); err != nil {
+				t.Fatal(err)
+			}
+			dir = filepath.Join(dir, tt.below)
+			says := fmt.Sprintf(tt.says, dir)
+			if _, err := Open(t.Context(), dir, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("open: %v, want %q", err, says)
+			}
+			if tt.writes {
+				return
+			}
+			if _, err := OpenReader(t.Context(), dir); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("open for reading: %v, want %q", err, says)
+			}
+			if _, err := Examine(t.Context(), dir); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("examine: %v, want %q", err, says)
+			}
+		})
 	}
 }
 

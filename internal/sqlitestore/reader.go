@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"wabot/internal/chat"
 )
-
-// ErrNone says that there is no store in the directory.
-var ErrNone = errors.New("there is no session here yet")
 
 // Reader reads the trails in a file store, also beside the process that has it open, which it does not disturb.
 type Reader struct{ store *Store }
@@ -28,12 +23,8 @@ func OpenReader(ctx context.Context, dir string) (_ *Reader, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	info, err := os.Stat(s.path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		return nil, fmt.Errorf("%s: %w", dir, ErrNone)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look for the database: %w", err)
+	if err := Find(dir); err != nil {
+		return nil, err
 	}
 	if s.reader, err = open(s.path, nil, 1); err != nil {
 		return nil, err

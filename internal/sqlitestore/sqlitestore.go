@@ -250,8 +250,8 @@ type damaged struct {
 }
 
 func (e *damaged) Error() string {
-	return fmt.Sprintf("the database %s is damaged and was left as it is; stop wabot and restore it from a backup taken while wabot was stopped,"+
-		" or move it away together with its -wal and -shm files and pair again: %v", e.path, e.err)
+	return fmt.Sprintf("the database %s is damaged and was left as it is; stop wabot, move it away together with its -wal and -shm files,"+
+		" and put a backup in its place (wabot session import FILE), or start wabot to pair again: %v", e.path, e.err)
 }
 
 func (e *damaged) Unwrap() error { return e.err }
@@ -269,7 +269,7 @@ func (s *Store) explain(err error) error {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("the disk that holds %s is full; make room: %w", s.path, err)
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("%s cannot be written by uid %d; check its owner and whether the disk is mounted read-only: %w", s.path, os.Getuid(), err)
+		return fmt.Errorf("%s, or what is beside it, cannot be opened or written by uid %d; chown it with its directory to that user, or see whether the disk is mounted read-only: %w", s.path, os.Getuid(), err)
 	case sqlite3.SQLITE_IOERR:
 		return fmt.Errorf("the disk that holds %s refuses to read or write; see whether it was taken away, is broken, or has become read-only (dmesg tells): %w", s.path, err)
 	}
