@@ -32,7 +32,7 @@ func TestLogout(t *testing.T) {
 				do(err)
 				do(w.hear(ctx, "alice", w.owner.LID(), "You said: "+text))
 			}
-			prints(2, "no linked device", "", "logout", "--yes")
+			prints(2, map[string]string{"file": "no session here yet", "mongo": "no linked device"}[name], "", "logout", "--yes")
 			do(w.pair(ctx))
 			chats("one")
 			prints(8, "stop it", "", "logout", "--yes")

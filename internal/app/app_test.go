@@ -16,6 +16,7 @@ import (
 	"wabot/internal/bot"
 	"wabot/internal/budget"
 	"wabot/internal/chat"
+	"wabot/internal/config"
 	"wabot/internal/inbox"
 	"wabot/internal/storetest"
 )
@@ -68,16 +69,23 @@ func TestStopWhileStarting(t *testing.T) {
 func TestCommandsOnTheStoreNeedNoModel(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	store, err := openBare(t.Context(), config.Store{SessionDir: filepath.Join(dir, "session")}, use{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for _, row := range []struct {
 		args []string
 		code int
 		says string
 	}{
-		{[]string{"explain"}, 2, "there is no session here yet"},
 		{[]string{"session", "list"}, 0, ""},
 		{[]string{"session", "verify"}, 0, ""},
 		{[]string{"session", "copy", "--from", "file", "--to", "mongo"}, 2, "MONGO_URL"},
 		{[]string{"explain"}, 0, ""},
+		{[]string{"session", "make-safe"}, 2, "there is nothing to make safe"},
 		{[]string{"logout", "--yes"}, 2, "there is nothing to log out"},
 		{[]string{"healthcheck"}, 1, "HTTP_ADDR is off"},
 	} {

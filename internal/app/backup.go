@@ -55,7 +55,7 @@ func (c sessions) export(ctx context.Context, flags *flag.FlagSet, args []string
 	} else if isTerminal(c.Stdout) {
 		return &configError{errors.New("a backup is not for a terminal; send it into a file or a program")}
 	}
-	store, ctx, give, err := c.take(ctx, *name)
+	store, ctx, give, err := c.take(ctx, *name, use{there: true})
 	if err != nil {
 		return err
 	}
@@ -63,12 +63,8 @@ func (c sessions) export(ctx context.Context, flags *flag.FlagSet, args []string
 	if err := transfer.Usable(ctx, store); err != nil {
 		return err
 	}
-	has, err := transfer.HasDevice(ctx, store)
-	if err != nil {
+	if err := linked(ctx, store, *name, "export"); err != nil {
 		return err
-	}
-	if !has {
-		return transfer.Refusal(fmt.Sprintf("the %s store holds no linked device: there is nothing to export", *name))
 	}
 	if to == nil {
 		words, err := c.askPassphrase(ctx, true)
@@ -101,6 +97,15 @@ func (c sessions) export(ctx context.Context, flags *flag.FlagSet, args []string
 	return nil
 }
 
+// linked refuses a store without a linked device.
+func linked(ctx context.Context, store transfer.Origin, name, doing string) error {
+	has, err := transfer.HasDevice(ctx, store)
+	if err == nil && !has {
+		err = transfer.Refusal(fmt.Sprintf("the %s store holds no linked device: there is nothing to %s", name, doing))
+	}
+	return err
+}
+
 // restore is the command import.
 func (c sessions) restore(ctx context.Context, flags *flag.FlagSet, args []string) (err error) {
 	name := flags.String("store", c.chosen(), "file or mongo")
@@ -129,7 +134,7 @@ func (c sessions) restore(ctx context.Context, flags *flag.FlagSet, args []strin
 	if err != nil {
 		return &configError{err}
 	}
-	target, ctx, give, err := c.take(ctx, *name)
+	target, ctx, give, err := c.take(ctx, *name, use{})
 	if err != nil {
 		return err
 	}
@@ -192,11 +197,14 @@ func (c sessions) makeSafe(ctx context.Context, flags *flag.FlagSet, args []stri
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	store, ctx, give, err := c.take(ctx, *name)
+	store, ctx, give, err := c.take(ctx, *name, use{there: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, give()) }()
+	if err := linked(ctx, store, *name, "make safe"); err != nil {
+		return err
+	}
 	if _, err := store.makeSafe(ctx, "asked for by hand"); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (c sessions) importBaileys(ctx context.Context, flags *flag.FlagSet, args [
 	if err != nil {
 		return err
 	}
-	target, ctx, give, err := c.take(ctx, *name)
+	target, ctx, give, err := c.take(ctx, *name, use{})
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (c sessions) wouldImport(ctx context.Context, source *baileys.Source, name 
 	if err := c.found(source, session); err != nil {
 		return err
 	}
-	target, err := c.open(ctx, name, true)
+	target, err := c.open(ctx, name, use{look: true})
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (c sessions) wouldImport(ctx context.Context, source *baileys.Source, name 
 
 // giveBack undoes importBaileys.
 func (c sessions) giveBack(ctx context.Context, source *baileys.Source, name string) (err error) {
-	target, ctx, give, err := c.take(ctx, name)
+	target, ctx, give, err := c.take(ctx, name, use{})
 	if err != nil {
 		return err
 	}

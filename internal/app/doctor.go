@@ -264,7 +264,7 @@ func (d *doctor) mongo(ctx context.Context) {
 // contents looks at the rows of the store.
 func (d *doctor) contents(ctx context.Context) {
 	c := sessions{d.Process, d.cfg.Store, d.cfg.Backup, newLogger(io.Discard, d.cfg.Log)}
-	store, err := c.open(ctx, c.chosen(), true)
+	store, err := c.open(ctx, c.chosen(), use{look: true, there: true})
 	if err != nil {
 		d.say(wrong, "store", mask.Text(err.Error()), "")
 		return

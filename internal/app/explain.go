@@ -120,11 +120,8 @@ func openTrails(ctx context.Context, cfg config.Store, log *slog.Logger) (trails
 		return openBare(ctx, cfg, use{look: true}, log)
 	}
 	r, err := sqlitestore.OpenReader(ctx, cfg.SessionDir)
-	switch {
-	case errors.Is(err, sqlitestore.ErrNone):
-		return nil, &configError{fmt.Errorf("%w; start wabot first, or set SESSION_DIR or MONGO_ENABLED to where it keeps its state", err)}
-	case err != nil:
-		return nil, &storeError{err}
+	if err != nil {
+		return nil, missing(err)
 	}
 	return r, nil
 }

@@ -34,7 +34,7 @@ func logout(ctx context.Context, p Process, args []string) (err error) {
 	}
 	log := newLogger(p.Stderr, cfg.Log)
 	c := sessions{p, cfg.Store, cfg.Backup, log}
-	store, ctx, give, err := c.take(ctx, c.chosen())
+	store, ctx, give, err := c.take(ctx, c.chosen(), use{there: true})
 	if err != nil {
 		return err
 	}

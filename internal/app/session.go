@@ -130,26 +130,36 @@ func startWith(name string) string {
 	return "Start wabot with MONGO_ENABLED=" + enabled + "; no QR code is needed."
 }
 
-// open opens the store with the name.
-func (c sessions) open(ctx context.Context, name string, look bool) (*witnessed, error) {
+// settings are those that choose the store with the name.
+func (c sessions) settings(name string) (config.Store, error) {
 	cfg := c.cfg
 	switch name {
 	case transfer.File:
 		cfg.Mongo = false
 	case transfer.Mongo:
 		if cfg.Mongo = true; cfg.MongoURL.Reveal() == "" {
-			return nil, &configError{errors.New("MONGO_URL is not set: write the database's address like mongodb://localhost:27017")}
+			return cfg, &configError{errors.New("MONGO_URL is not set: write the database's address like mongodb://localhost:27017")}
 		}
 	default:
-		return nil, &configError{fmt.Errorf("%q is not a store; write file or mongo", name)}
+		return cfg, &configError{fmt.Errorf("%q is not a store; write file or mongo", name)}
 	}
-	return openStore(ctx, cfg, use{lease: c.Lease, look: look}, c.log)
+	return cfg, nil
+}
+
+// open opens the store with the name.
+func (c sessions) open(ctx context.Context, name string, how use) (*witnessed, error) {
+	cfg, err := c.settings(name)
+	if err != nil {
+		return nil, err
+	}
+	how.lease = c.Lease
+	return openStore(ctx, cfg, how, c.log)
 }
 
 // take opens a store for this process alone. The context returned ends when that is no longer so, and
 // give gives the store back.
-func (c sessions) take(ctx context.Context, name string) (_ *witnessed, _ context.Context, give func() error, err error) {
-	store, err := c.open(ctx, name, false)
+func (c sessions) take(ctx context.Context, name string, how use) (_ *witnessed, _ context.Context, give func() error, err error) {
+	store, err := c.open(ctx, name, how)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -202,12 +212,17 @@ func (c sessions) copy(ctx context.Context, flags *flag.FlagSet, args []string) 
 	if *from == "" || *to == "" || *from == *to {
 		return &configError{errors.New("session copy: say between which stores, like --from file --to mongo")}
 	}
-	source, ctx, give, err := c.take(ctx, *from)
+	for _, name := range []string{*from, *to} {
+		if _, err := c.settings(name); err != nil {
+			return err
+		}
+	}
+	source, ctx, give, err := c.take(ctx, *from, use{there: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, give()) }()
-	target, ctx, giveTarget, err := c.take(ctx, *to)
+	target, ctx, giveTarget, err := c.take(ctx, *to, use{})
 	if err != nil {
 		return err
 	}
@@ -231,7 +246,7 @@ func (c sessions) look(ctx context.Context, flags *flag.FlagSet, args []string, 
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	store, err := c.open(ctx, *name, true)
+	store, err := c.open(ctx, *name, use{look: true, there: true})
 	if err != nil {
 		return err
 	}
@@ -334,7 +349,7 @@ func (c sessions) delete(ctx context.Context, flags *flag.FlagSet, args []string
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	store, ctx, give, err := c.take(ctx, *name)
+	store, ctx, give, err := c.take(ctx, *name, use{there: true})
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,8 @@ type use struct {
 	lease time.Duration
 	// look is set by who only reads, and where the store allows it beside the process that leads.
 	look bool
+	// there is set by who has nothing to do where there is no store yet, and must not make it.
+	there bool
 }
 
 // openStore opens the store that the settings choose.
@@ -95,6 +97,11 @@ func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) 
 		}
 		return &mongoStore{Store: s, life: how.lease, log: log}, nil
 	}
+	if how.there {
+		if _, err := sqlitestore.Find(cfg.SessionDir); err != nil {
+			return nil, missing(err)
+		}
+	}
 	s, err := sqlitestore.Open(ctx, cfg.SessionDir, log)
 	var locked *sqlitestore.LockedError
 	switch {
@@ -104,6 +111,14 @@ func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) 
 		return nil, &storeError{err}
 	}
 	return fileStore{s}, nil
+}
+
+// missing is the error of who cannot read the file store, for the operator.
+func missing(err error) error {
+	if errors.Is(err, sqlitestore.ErrNone) {
+		return &configError{fmt.Errorf("%w; start wabot first, or set SESSION_DIR or MONGO_ENABLED to where it keeps its state", err)}
+	}
+	return &storeError{err}
 }
 
 // mongoOptions are how the settings lead to the database.

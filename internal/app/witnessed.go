@@ -12,6 +12,7 @@ import (
 	"wabot/internal/config"
 	"wabot/internal/inbox"
 	"wabot/internal/mongostore"
+	"wabot/internal/sqlitestore"
 	"wabot/internal/transfer"
 	"wabot/internal/witness"
 )
@@ -53,7 +54,10 @@ func (s *witnessed) Lead(ctx context.Context, standby func(leader string)) error
 			return err
 		}
 		err := s.whileHeld(ctx, func(ctx context.Context) error {
-			err := s.settle(ctx)
+			err := s.missing(ctx)
+			if err == nil {
+				err = s.settle(ctx)
+			}
 			if err == nil && s.refuse != nil {
 				err = s.refuse(ctx)
 			}
@@ -95,6 +99,19 @@ func (s *witnessed) settle(ctx context.Context) error {
 		}
 	}
 	return s.renew(ctx)
+}
+
+// missing tells of a database that was never used in a place where another was.
+func (s *witnessed) missing(ctx context.Context) error {
+	known, err := s.Note(ctx, noteSeen)
+	if err != nil || known != nil || !s.witness.Beside {
+		return err
+	}
+	if _, err := os.Stat(s.witness.Path); err == nil {
+		s.log.Warn("SESSION_DIR had a database before, which is gone or empty; to go on with its session, stop wabot and put that database or a backup (wabot session import FILE) in the place of this one; else link anew",
+			"database", filepath.Join(filepath.Dir(s.witness.Path), sqlitestore.File))
+	}
+	return nil
 }
 
 // older says why the store must be made safe before it is used, or "".

@@ -159,25 +159,25 @@ func unusable(dir string, err error) error {
 // ErrNone says that there is no store in the directory.
 var ErrNone = errors.New("there is no session here yet")
 
-// Find looks for the store in dir. It fails with ErrNone where there is none, and says what is in the way where it cannot be told.
-func Find(dir string) error {
-	path := filepath.Join(dir, File)
+// Find gives the path of the database in dir. It fails with ErrNone where there is none, and says what is in the way where that
+// cannot be told.
+func Find(dir string) (path string, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", fmt.Errorf("find the session directory: %w", err)
+	}
+	path = filepath.Join(dir, File)
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return fmt.Errorf("%s is a directory, where the database has its place: move it away, or set SESSION_DIR to another directory", path)
+		return "", fmt.Errorf("%s is a directory, where the database has its place: move it away, or set SESSION_DIR to another directory", path)
 	case err == nil && info.Size() > 0:
-		return nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return unusable(dir, err)
+		return path, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist), leadsNowhere(dir):
+		return "", unusable(dir, err)
+	case leadsNowhere(path):
+		return "", fmt.Errorf("%s is a link that leads nowhere: put the database where it leads, or remove it to start with a new pairing", path)
 	}
-	if leadsNowhere(dir) {
-		return unusable(dir, err)
-	}
-	if leadsNowhere(path) {
-		return fmt.Errorf("%s is a link that leads nowhere: put the database where it leads, or remove it to start with a new pairing", path)
-	}
-	return fmt.Errorf("%s: %w", dir, ErrNone)
+	return "", fmt.Errorf("%s: %w", dir, ErrNone)
 }
 
 // leadsNowhere reports whether path is a link to what is not there.
@@ -190,7 +190,7 @@ func leadsNowhere(path string) bool {
 // prepareFile makes an empty database file that nobody else can read, where there is none,
 // and closes a looser one to others. SQLite gives the files beside it the same mode.
 func prepareFile(path string) error {
-	if err := Find(filepath.Dir(path)); err != nil && !errors.Is(err, ErrNone) {
+	if _, err := Find(filepath.Dir(path)); err != nil && !errors.Is(err, ErrNone) {
 		return err
 	}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

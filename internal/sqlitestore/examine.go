@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 )
 
@@ -20,17 +19,15 @@ type Examination struct {
 // Examine looks for damage in the file store in dir, and who has it open. It changes nothing, and works beside a process that uses the store.
 // An error says what to do.
 func Examine(ctx context.Context, dir string) (e Examination, err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
-		return e, fmt.Errorf("find the session directory: %w", err)
-	}
-	if err := Find(dir); errors.Is(err, ErrNone) {
+	path, err := Find(dir)
+	if errors.Is(err, ErrNone) {
 		return e, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return e, err
 	}
-	path := filepath.Join(dir, File)
 	e.Exists = true
-	if e.Busy, err = holder(dir); err != nil {
+	if e.Busy, err = holder(filepath.Dir(path)); err != nil {
 		return e, err
 	}
 	s := &Store{path: path}

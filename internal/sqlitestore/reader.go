@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"wabot/internal/chat"
 )
@@ -14,18 +13,16 @@ type Reader struct{ store *Store }
 
 // OpenReader opens the store in dir for reading. It makes and changes nothing, and fails with ErrNone where there is no store.
 func OpenReader(ctx context.Context, dir string) (_ *Reader, err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, fmt.Errorf("find the session directory: %w", err)
+	path, err := Find(dir)
+	if err != nil {
+		return nil, err
 	}
-	s := &Store{path: filepath.Join(dir, File)}
+	s := &Store{path: path}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	if err := Find(dir); err != nil {
-		return nil, err
-	}
 	if s.reader, err = open(s.path, nil, 1); err != nil {
 		return nil, err
 	}

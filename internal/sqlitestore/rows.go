@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"go.mau.fi/whatsmeow/util/keys"
 
@@ -456,12 +453,12 @@ func (s *Store) Problems(ctx context.Context) (all []string, err error) {
 // Peek looks whether the file store in dir holds a device, and what the note under key says; nil where
 // there is none. It changes nothing: the store need not be there, and another process may have it open.
 func Peek(ctx context.Context, dir, key string) (device bool, note []byte, err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
-		return false, nil, fmt.Errorf("find the session directory: %w", err)
-	}
-	path := filepath.Join(dir, File)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	path, err := Find(dir)
+	if errors.Is(err, ErrNone) {
 		return false, nil, nil
+	}
+	if err != nil {
+		return false, nil, err
 	}
 	db, err := open(path, nil, 1)
 	if err != nil {
