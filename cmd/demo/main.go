@@ -35,8 +35,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal kills
 	switch args := os.Args[1:]; {
-	case len(args) == 1 && args[0] == app.ReadPDF:
-		os.Exit(readPDF(ctx))
+	case len(args) == 2 && args[0] == app.Read:
+		os.Exit(read(ctx, args))
 	case len(args) > 0:
 		fmt.Fprintln(os.Stderr, "demo: it takes no arguments; see the top of cmd/demo/main.go")
 		os.Exit(2)
@@ -48,7 +48,7 @@ func main() {
 	}
 }
 
-// self is how the bot runs this program again, to read PDF.
+// self is how the bot runs this program again, to read files.
 func self() []string {
 	path, err := os.Executable()
 	if err != nil {
@@ -57,9 +57,9 @@ func self() []string {
 	return []string{path}
 }
 
-// readPDF is what self does when the bot runs it.
-func readPDF(ctx context.Context) (exit int) {
-	return app.ExitCode(app.Run(ctx, app.Process{Args: []string{app.ReadPDF}, Stdin: os.Stdin, Stdout: os.Stdout}))
+// read is what self does when the bot runs it.
+func read(ctx context.Context, args []string) (exit int) {
+	return app.ExitCode(app.Run(ctx, app.Process{Args: args, Stdin: os.Stdin, Stdout: os.Stdout}))
 }
 
 // patience bounds the wait for an answer to a line that was piped in.

@@ -15,10 +15,10 @@ import (
 	"wabot/internal/llmtest"
 )
 
-// TestMain makes the test's binary the program that the bot runs to read PDF.
+// TestMain makes the test's binary the program that the bot runs to read files.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == app.ReadPDF {
-		os.Exit(readPDF(context.Background()))
+	if len(os.Args) == 3 && os.Args[1] == app.Read {
+		os.Exit(read(context.Background(), os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

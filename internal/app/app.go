@@ -34,7 +34,7 @@ type Process struct {
 	// Dotenv is the path of the .env file; it may be missing.
 	Dotenv         string
 	Stdout, Stderr io.Writer
-	// Self is how to run this program again with other arguments, for what must not harm this process: reading PDF. Empty reads none.
+	// Self is how to run this program again with other arguments, for what must not harm this process: reading pictures and documents. Empty reads none but plain texts.
 	Self []string
 	// Stdin answers what a command asks; nil answers nothing.
 	Stdin io.Reader
@@ -91,8 +91,8 @@ func Run(ctx context.Context, p Process) error {
 	case "-v", "-version", "--version":
 		name = "version"
 	}
-	if name == ReadPDF {
-		return media.ReadPDF(p.Stdin, p.Stdout)
+	if name == Read && len(args) == 1 {
+		return media.Read(args[0], p.Stdin, p.Stdout)
 	}
 	for _, c := range commands() {
 		if c.name == name {
@@ -102,15 +102,15 @@ func Run(ctx context.Context, p Process) error {
 	return usageError("unknown command %q", name)
 }
 
-// ReadPDF is the command that Self is run with to read PDF; help does not list it.
-const ReadPDF = "read-pdf"
+// Read is the command that Self is run with to read a file, and what it is; help does not list it.
+const Read = "read"
 
-// reader reads documents.
+// reader reads documents and pictures.
 func (p Process) reader() media.Reader {
 	if len(p.Self) == 0 {
 		return media.Reader{}
 	}
-	return media.Reader{PDF: append(slices.Clone(p.Self), ReadPDF)}
+	return media.Reader{Command: append(slices.Clone(p.Self), Read)}
 }
 
 // noArguments is the error of a command that takes none and was given some.

@@ -126,7 +126,7 @@ func (d *driver) newBot(o bot.Options) *bot.Bot {
 	o.Model = budget.Texts{Of: watchedModel{d.models, d.site}.Complete, Meter: meter}
 	o.Painter, o.Uploader = budget.Pictures{Of: watchedPainter{d.models, d.site}.Image, Meter: meter}, d.wa
 	o.Turns, o.WA = d.box, watchedSender{d.wa, d.site.metrics}
-	o.Fetcher, o.Documents = d.wa, d.reader()
+	o.Fetcher, o.Opener = d.wa, d.reader()
 	if t := d.cfg.Media.Transcribe; t.On == config.SwitchOn {
 		o.Ears = budget.Ears{Of: watchedEars{newSpeech(d.cfg, t, d.log), d.site}.Transcribe, Model: t.Model, Lasts: media.Duration, Meter: meter}
 	}

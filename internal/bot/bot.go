@@ -74,12 +74,12 @@ type Options struct {
 	// Painter and Uploader make the pictures of the models that draw; nil where none of Models does.
 	Painter  Painter
 	Uploader Uploader
-	// Fetcher and Documents open what messages carry, within Limits; nil open nothing. Ears write down recordings; nil where the
+	// Fetcher and Opener open what messages carry, within Limits; nil open nothing. Ears write down recordings; nil where the
 	// bot does not listen.
-	Fetcher   Fetcher
-	Documents Documents
-	Ears      Ears
-	Limits    Limits
+	Fetcher Fetcher
+	Opener  Opener
+	Ears    Ears
+	Limits  Limits
 	// Mouth and VoiceUploader make the answers that are spoken, in Voice (a name, or empty), when VoiceReply says or a chat has
 	// chosen; nil where none can be.
 	Mouth         Mouth

@@ -26,9 +26,11 @@ type Fetcher interface {
 	Fetch(ctx context.Context, m chat.Message, quoted bool, most int64) ([]byte, error)
 }
 
-// Documents reads the text of documents. Its errors that are about the document are those of package media.
-type Documents interface {
+// Opener makes of files what a model takes: the text of a document, a picture that is small, a JPEG. Its errors that are about the file are
+// those of package media.
+type Opener interface {
 	Text(ctx context.Context, data []byte) (string, error)
+	Shrink(ctx context.Context, data []byte) ([]byte, error)
 }
 
 // Ears write down what is said in a recording. Their errors are *llm.Error.
@@ -161,11 +163,11 @@ func (b *Bot) openOne(ctx context.Context, t *chat.Turn, m chat.Message, what *c
 	if err == nil {
 		switch n {
 		case picture:
-			o.shown, err = shrunk(data)
+			o.shown, err = b.shrunk(ctx, data)
 		case sound:
 			text, err = b.listen(ctx, what.MIME, data)
 		case document:
-			text, err = b.Documents.Text(ctx, data)
+			text, err = b.Opener.Text(ctx, data)
 			if err == nil && text == "" {
 				err = errNoText
 			}
@@ -213,8 +215,8 @@ func whyNot(err error) words.Key {
 	return ""
 }
 
-func shrunk(data []byte) (*llm.Media, error) {
-	small, err := media.Shrink(data)
+func (b *Bot) shrunk(ctx context.Context, data []byte) (*llm.Media, error) {
+	small, err := b.Opener.Shrink(ctx, data)
 	if err != nil {
 		return nil, err
 	}

@@ -45,8 +45,18 @@ func (f files) Transcribe(_ context.Context, sound llm.Media, _ string) (string,
 func withFiles(t *testing.T, data map[string][]byte) (*world, *Bot, *files) {
 	w, b := newWorld(t)
 	f := &files{world: w, data: data}
-	b.Fetcher, b.Ears, b.Documents, b.Limits = f, f, media.Reader{}, Limits{Picture: 1 << 20, Sound: 1 << 20, Document: 1 << 20}
+	b.Fetcher, b.Ears, b.Opener, b.Limits = f, f, opener{}, Limits{Picture: 1 << 20, Sound: 1 << 20, Document: 1 << 20}
 	return w, b, f
+}
+
+// opener takes pictures as they are.
+type opener struct{ media.Reader }
+
+func (opener) Shrink(_ context.Context, data []byte) ([]byte, error) {
+	if !bytes.HasPrefix(data, []byte("\x89PNG")) {
+		return nil, media.ErrUnsupported
+	}
+	return data, nil
 }
 
 func smallPicture(t *testing.T) []byte {

@@ -3,7 +3,6 @@ package media
 import (
 	"archive/zip"
 	"bytes"
-	"context"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -15,25 +14,6 @@ import (
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/unicode/utf32"
 )
-
-// Text is the text of a document, at most MostText bytes of it: a PDF, a Word document (docx), or a text in any common
-// encoding. It is empty where there is none, as in pictures of pages. What a document is, its bytes say.
-func (r Reader) Text(ctx context.Context, data []byte) (string, error) {
-	var text string
-	var err error
-	switch {
-	case bytes.HasPrefix(data, []byte("%PDF-")):
-		text, err = r.pdfText(ctx, data)
-	case bytes.HasPrefix(data, []byte("PK\x03\x04")):
-		text, err = wordText(data)
-	default:
-		text, err = plainText(data)
-	}
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSpace(cut(text)), nil
-}
 
 // cut is the begin of a text, up to MostText.
 func cut(text string) string {
@@ -143,33 +123,43 @@ func readable(text string) bool {
 	return strange <= all/50
 }
 
-// mostXML bounds the text part of a Word document, in bytes: it may be packed a thousand times smaller.
-const mostXML = 16 << 20
+// mostXML bounds the text part of a Word document, in bytes: it may be packed a thousand times smaller. mostDepth bounds the tags within
+// tags, which the parser keeps.
+const (
+	mostXML   = 16 << 20
+	mostDepth = 500
+)
+
+// wordPart is the text part of a Word document.
+const wordPart = "word/document.xml"
 
 // wordText is the text of a Word document (ISO/IEC 29500, WordprocessingML): its paragraphs, a line each.
-func wordText(data []byte) (string, error) {
+func wordText(data []byte) ([]byte, error) {
 	archive, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
-		return "", ErrUnsupported
+		return nil, ErrBroken
 	}
-	part, err := archive.Open("word/document.xml")
+	part, err := archive.Open(wordPart)
 	if err != nil {
-		return "", ErrUnsupported
+		return nil, ErrBroken
 	}
 	defer part.Close()
 	parser := xml.NewDecoder(io.LimitReader(part, mostXML))
-	var out strings.Builder
-	inText := false
+	var out bytes.Buffer
+	inText, depth := false, 0
 	for out.Len() < MostText {
 		token, err := parser.Token()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return "", ErrBroken
+			return nil, ErrBroken
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
+			if depth++; depth > mostDepth {
+				return nil, ErrBroken
+			}
 			switch t.Name.Local {
 			case "t":
 				inText = true
@@ -179,6 +169,7 @@ func wordText(data []byte) (string, error) {
 				out.WriteByte('\n')
 			}
 		case xml.EndElement:
+			depth--
 			switch t.Name.Local {
 			case "t":
 				inText = false
@@ -193,5 +184,5 @@ func wordText(data []byte) (string, error) {
 			}
 		}
 	}
-	return out.String(), nil
+	return out.Bytes(), nil
 }

@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -20,25 +18,6 @@ import (
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/encoding/unicode/utf32"
 )
-
-// TestMain makes the test's binary a reader of PDF, as wabot is one.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "read-pdf" {
-		if ReadPDF(os.Stdin, os.Stdout) != nil {
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-func reader(t testing.TB) Reader {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Reader{PDF: []string{self, "read-pdf"}}
-}
 
 // pdfOf is a PDF with a page for each content.
 func pdfOf(pages ...string) []byte {
@@ -99,25 +78,6 @@ func TestPDF(t *testing.T) {
 	}
 }
 
-// However many PDFs come at once, only so many are read as memory allows.
-func TestPDFsAtOnce(t *testing.T) {
-	t.Parallel()
-	slow := Reader{PDF: []string{"/bin/sh", "-c", "sleep 0.2"}}
-	begun := time.Now()
-	var all sync.WaitGroup
-	for range 3 * cap(reading) {
-		all.Go(func() {
-			if _, err := slow.Text(t.Context(), []byte("%PDF-1.4")); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	if took := time.Since(begun); took < 600*time.Millisecond {
-		t.Errorf("all were read within %v", took)
-	}
-}
-
 // What makes the parser take all memory, recurse or panic, or is no PDF, is an error here and ends another process.
 func TestBadPDF(t *testing.T) {
 	t.Parallel()
@@ -138,7 +98,7 @@ func TestBadPDF(t *testing.T) {
 	if _, err := (Reader{}).Text(t.Context(), pdfOf("x")); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("without a command: %v", err)
 	}
-	if _, err := (Reader{PDF: []string{"/nowhere/at/all"}}).Text(t.Context(), pdfOf("x")); err == nil || errors.Is(err, ErrBroken) {
+	if _, err := (Reader{Command: []string{"/nowhere/at/all"}}).Text(t.Context(), pdfOf("x")); err == nil || errors.Is(err, ErrBroken) {
 		t.Errorf("a command that is not there: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
@@ -212,16 +172,30 @@ func wordOf(t testing.TB, body string) []byte {
 
 func TestWord(t *testing.T) {
 	t.Parallel()
-	got, err := (Reader{}).Text(t.Context(), wordOf(t, "<w:p><w:r><w:t>Dear</w:t></w:r><w:r><w:tab/><w:t xml:space=\"preserve\"> Bob</w:t></w:r></w:p><w:p><w:r><w:instrText>no</w:instrText><w:t>Yours &amp; all</w:t></w:r></w:p>"))
+	got, err := reader(t).Text(t.Context(), wordOf(t, "<w:p><w:r><w:t>Dear</w:t></w:r><w:r><w:tab/><w:t xml:space=\"preserve\"> Bob</w:t></w:r></w:p><w:p><w:r><w:instrText>no</w:instrText><w:t>Yours &amp; all</w:t></w:r></w:p>"))
 	if want := "Dear\t Bob\nYours & all"; err != nil || got != want {
 		t.Errorf("%q, %v, want %q", got, err, want)
 	}
-	if _, err := (Reader{}).Text(t.Context(), wordOf(t, "<w:p><w:t>x</w:p>")); !errors.Is(err, ErrBroken) {
+	if _, err := reader(t).Text(t.Context(), wordOf(t, "<w:p><w:t>x</w:p>")); !errors.Is(err, ErrBroken) {
 		t.Errorf("broken: %v", err)
 	}
+	if _, err := reader(t).Text(t.Context(), wordOf(t, "<w:p><w:t>x")[:200]); !errors.Is(err, ErrBroken) {
+		t.Errorf("cut before its directory: %v", err)
+	}
 	// Much in little.
-	if got, err := (Reader{}).Text(t.Context(), wordOf(t, "<w:p>"+strings.Repeat("<w:t>aaaaaaaaaaaaaaaa</w:t>", 1<<18)+"</w:p>")); err != nil || len(got) != MostText {
+	if got, err := reader(t).Text(t.Context(), wordOf(t, "<w:p>"+strings.Repeat("<w:t>aaaaaaaaaaaaaaaa</w:t>", 1<<18)+"</w:p>")); err != nil || len(got) != MostText {
 		t.Errorf("a bomb: %d bytes, %v", len(got), err)
+	}
+}
+
+// Much in little is not unpacked to its end. Not beside others: it measures.
+func TestWordBombs(t *testing.T) {
+	for name, body := range map[string]string{"depth": strings.Repeat("<a>", mostXML/3), "length": "<a>" + strings.Repeat("a", 64<<20)} {
+		data := wordOf(t, body)
+		took, err := taken(func() error { _, err := wordText(data); return err })
+		if !errors.Is(err, ErrBroken) || took > 80<<20 {
+			t.Errorf("%s: %v, and it took %d MiB", name, err, took>>20)
+		}
 	}
 }
 

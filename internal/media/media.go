@@ -1,7 +1,7 @@
 // Package media turns what people send, as bytes, into what a model takes: a picture shrunk to a model's limits, the text of
 // a document, and what WhatsApp wants to know of a recording. Strangers choose the bytes. So everything is bounded
-// in size, in memory and in time; what may harm the process all the same, PDF, is read by a process of its own; and what cannot be
-// read is an error that says in which of few ways.
+// in size, in memory and in time; what has a parser that may harm the process all the same, pictures, PDF and Word documents, is read by
+// processes of its own; and what cannot be read is an error that says in which of few ways.
 package media
 
 import "errors"

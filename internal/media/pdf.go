@@ -2,119 +2,35 @@ package media
 
 import (
 	"bytes"
-	"cmp"
-	"context"
-	"errors"
-	"fmt"
-	"io"
 	"math"
-	"os/exec"
-	"runtime/debug"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/ledongthuc/pdf"
 )
 
+// pdfMark is what a PDF begins with.
+const pdfMark = "%PDF-"
+
 const (
-	// mostPages bounds a PDF that is read, MostText the text of any document, in bytes.
+	// mostPages bounds a PDF that is read, nested the forms within forms of a page.
 	mostPages = 100
-	MostText  = 64 << 10
-	// patience and readingMemory bound what reading a PDF may take.
-	patience      = 20 * time.Second
-	readingMemory = 512 << 20
-	// nested bounds the forms within forms of a page.
-	nested = 4
+	nested    = 4
 )
 
-// Reader reads documents. The zero Reader reads all but PDF.
-type Reader struct {
-	// PDF is a command, with its arguments, that runs ReadPDF on its standard input and output and exits with 0, or where that
-	// returns an error with another code. Parsers of PDF can be made to take all memory or the last byte of the stack, which nothing in the same process
-	// survives.
-	PDF []string
-	// Patience bounds the time that reading a PDF may take; 20 seconds if zero.
-	Patience time.Duration
-}
-
-// reading lets two PDFs be read at a time: each may take readingMemory, and many chats are answered at once.
-var reading = make(chan struct{}, 2)
-
-// pdfText is the text of a PDF, read by another process.
-func (r Reader) pdfText(ctx context.Context, data []byte) (string, error) {
-	if len(r.PDF) == 0 {
-		return "", ErrUnsupported
-	}
-	select {
-	case reading <- struct{}{}:
-		defer func() { <-reading }()
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	inTime, cancel := context.WithTimeout(ctx, cmp.Or(r.Patience, patience))
-	defer cancel()
-	cmd := exec.CommandContext(inTime, r.PDF[0])
-	cmd.Args = r.PDF
-	cmd.Env = []string{} // it needs none of our secrets
-	cmd.Stdin = bytes.NewReader(data)
-	out := &limited{most: MostText}
-	cmd.Stdout = out
-	cmd.WaitDelay = time.Second
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
-		return "", ctx.Err()
-	case inTime.Err() != nil, errors.As(err, &exit):
-		return "", ErrBroken
-	case err != nil:
-		return "", fmt.Errorf("run the reader of PDF: %w", err)
-	}
-	return strings.ToValidUTF8(out.String(), ""), nil
-}
-
-// limited keeps the first bytes that are written to it.
-type limited struct {
-	bytes.Buffer
-	most int
-}
-
-func (l *limited) Write(b []byte) (int, error) {
-	l.Buffer.Write(b[:min(len(b), l.most-l.Len())])
-	return len(b), nil
-}
-
-// ReadPDF writes the text of the PDF that it reads from in to out, page by page, as far as MostText goes. It limits the memory of
-// the whole process, and may crash it: it is for a process of its own.
-func ReadPDF(in io.Reader, out io.Writer) (err error) {
-	limitMemory(readingMemory)
-	debug.SetMaxStack(64 << 20)
-	defer func() {
-		if p := recover(); p != nil {
-			err = ErrBroken
-		}
-	}()
-	data, err := io.ReadAll(in)
-	if err != nil {
-		return fmt.Errorf("read a PDF: %w", err)
-	}
+// pdfText is the text of a PDF, page by page, as far as MostText goes.
+func pdfText(data []byte) ([]byte, error) {
 	doc, err := openPDF(data)
 	if err != nil {
-		return ErrBroken
+		return nil, ErrBroken
 	}
-	left := MostText
-	for n := 1; n <= min(doc.NumPage(), mostPages) && left > 0; n++ {
-		text := pageText(doc.Page(n), left)
-		if text == "" {
-			continue
-		}
-		left -= len(text) + 2
-		if _, err := io.WriteString(out, text+"\n\n"); err != nil {
-			return fmt.Errorf("write the text of a PDF: %w", err)
+	var out []byte
+	for n := 1; n <= min(doc.NumPage(), mostPages) && len(out) < MostText; n++ {
+		if text := pageText(doc.Page(n), MostText-len(out)); text != "" {
+			out = append(out, text+"\n\n"...)
 		}
 	}
-	return nil
+	return out, nil
 }
 
 func openPDF(data []byte) (*pdf.Reader, error) {

@@ -7,7 +7,7 @@ import (
 	_ "image/gif" // a moving one shows its first picture
 	"image/jpeg"
 	_ "image/png" // the kinds that people send
-	"sync"
+	"runtime"
 
 	"golang.org/x/image/draw"
 	_ "golang.org/x/image/webp" // stickers, too
@@ -25,13 +25,8 @@ const (
 	quality = 85
 )
 
-// decoding lets one picture be decoded at a time: each may take much memory, and many chats are answered at once.
-var decoding sync.Mutex
-
-// Shrink makes a JPEG of a picture (JPEG, PNG, WebP or GIF), upright and with no side longer than LongestSide. Of one
-// that moves it is the first picture; what is transparent is white. What a camera has written beside the picture, such as where it was
-// taken, does not stay.
-func Shrink(data []byte) ([]byte, error) {
+// shrink is what Shrink makes of a picture.
+func shrink(data []byte) ([]byte, error) {
 	data = still(data)
 	// The whole is checked by its header before memory is taken for it.
 	cfg, kind, err := image.DecodeConfig(bytes.NewReader(data))
@@ -46,28 +41,20 @@ func Shrink(data []byte) ([]byte, error) {
 		var exif bool
 		turn, exif = orientation(data)
 		if !exif && len(data) <= plain && max(cfg.Width, cfg.Height) <= LongestSide {
-			return data, checkJPEG(data)
+			_, err := decode(data) // half a picture is an error here, and not at the model's
+			return data, err
 		}
 	}
-	decoding.Lock()
-	defer decoding.Unlock()
 	img, err := decode(data)
 	if err != nil {
 		return nil, err
 	}
+	runtime.GC() // shrinking may take as much as decoding has; both at once are too much
 	var b bytes.Buffer
 	if err := jpeg.Encode(&b, turned(small(img), turn), &jpeg.Options{Quality: quality}); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
 	return b.Bytes(), nil
-}
-
-// checkJPEG decodes a JPEG that is passed on as it is: half a picture is an error here, and not at the model's.
-func checkJPEG(data []byte) error {
-	decoding.Lock()
-	defer decoding.Unlock()
-	_, err := decode(data)
-	return err
 }
 
 // decode decodes a picture. A decoder that panics has met something that is no picture.

@@ -74,7 +74,7 @@ func withExif(data []byte, order binary.AppendByteOrder, turn int) []byte {
 
 func shrunk(t *testing.T, data []byte) image.Image {
 	t.Helper()
-	small, err := Shrink(data)
+	small, err := reader(t).Shrink(t.Context(), data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,14 +113,14 @@ func TestShrink(t *testing.T) {
 	}
 	// A JPEG that needs nothing is left as it is, and what is transparent becomes white.
 	plain := asJPEG(t, halves(40, 20))
-	if same, err := Shrink(plain); err != nil || !bytes.Equal(same, plain) {
+	if same, err := reader(t).Shrink(t.Context(), plain); err != nil || !bytes.Equal(same, plain) {
 		t.Errorf("a JPEG was changed: %v", err)
 	}
 	if img := shrunk(t, asPNG(t, image.NewNRGBA(image.Rect(0, 0, 9, 9)))); !near(img.At(4, 4), color.White) {
 		t.Errorf("what is transparent became %v", img.At(4, 4))
 	}
 	// Where a picture was taken stays with whoever took it.
-	if small, err := Shrink(withExif(plain, binary.BigEndian, 1)); err != nil || bytes.Contains(small, []byte("Exif")) {
+	if small, err := reader(t).Shrink(t.Context(), withExif(plain, binary.BigEndian, 1)); err != nil || bytes.Contains(small, []byte("Exif")) {
 		t.Errorf("the camera's data are passed on: %v", err)
 	}
 }
@@ -204,7 +204,7 @@ func TestNoPicture(t *testing.T) {
 		"nothing": {nil, ErrUnsupported}, "text": {[]byte("no picture"), ErrUnsupported}, "huge": {huge, ErrBroken},
 		"half a PNG": {asPNG(t, halves(30, 30))[:60], ErrBroken}, "half a JPEG": {whole[:len(whole)/2], ErrBroken}, "Lottie": {[]byte("PK\x03\x04"), ErrUnsupported},
 	} {
-		if _, err := Shrink(row.data); !errors.Is(err, row.want) {
+		if _, err := reader(t).Shrink(t.Context(), row.data); !errors.Is(err, row.want) {
 			t.Errorf("%s: %v, want %v", name, err, row.want)
 		}
 	}
@@ -226,14 +226,20 @@ func TestHugePictures(t *testing.T) {
 		"PNG": grayPNG(t, 5200, 5200), "a line": grayPNG(t, 4<<20, 1), "a column": grayPNG(t, 1, 4<<20),
 		"WebP": chunked("RIFF", append([]byte("WEBP"), lossless...)), "a WebP that moves": movingOf(frame, lossless),
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, err := Shrink(data)
-		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrBroken) || took > 4<<20 {
+		took, err := taken(func() error { _, err := shrink(data); return err })
+		if !errors.Is(err, ErrBroken) || took > 4<<20 {
 			t.Errorf("%s: %v, and it took %d MiB", name, err, took>>20)
 		}
 	}
+}
+
+// taken is how much memory f takes from first to last, in bytes.
+func taken(f func() error) (uint64, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc, err
 }
 
 // chunked is one chunk of a RIFF file.
@@ -251,7 +257,7 @@ func FuzzShrink(f *testing.F) {
 		if cfg, _, err := image.DecodeConfig(bytes.NewReader(data)); err == nil && cfg.Width*cfg.Height > 1<<20 {
 			return // it would only take long
 		}
-		small, err := Shrink(data)
+		small, err := shrink(data)
 		if err != nil {
 			return
 		}
