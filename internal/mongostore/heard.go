@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"wabot/internal/chat"
 )
@@ -19,13 +17,18 @@ type heardRow struct {
 	ID   string `bson:"_id"` // "h/" and the group
 	Kind string `bson:"kind"`
 	Chat string `bson:"chat"`
-	Open bool   `bson:"open"` // never: nothing of it waits
-	Said string `bson:"said"` // the messages, JSON
-	// Ended is when the oldest of them was said, in nanoseconds: what is old is looked for by it, as in turns.
+	Rev  int64  `bson:"rev,omitempty"` // see overwrite
+	Open bool   `bson:"open"`          // never: nothing of it waits
+	Said string `bson:"said"`          // the messages, JSON
+	// Ended is when the oldest of them was said, or all were forgotten, in nanoseconds: what is old is looked for by it, as in turns.
 	Ended int64 `bson:"ended"`
 }
 
-const kindHeard = "heard"
+const (
+	kindHeard = "heard"
+	// kindUnheard is of what was forgotten. It stays until it is old, so that nothing brings that back.
+	kindUnheard = "unheard"
+)
 
 func heardID(chatJID string) string { return "h/" + escape(chatJID) }
 
@@ -70,12 +73,11 @@ func (s *Store) SetHeard(ctx context.Context, chatJID string, all []chat.Message
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	return s.write(ctx, doing, func(ctx context.Context) error {
-		if len(all) == 0 {
-			_, err := s.inboxRows.DeleteOne(ctx, byID(row.ID))
-			return err
-		}
-		_, err := s.inboxRows.ReplaceOne(ctx, bson.D{field("_id", row.ID)}, row, options.Replace().SetUpsert(true))
-		return err
+	if len(all) == 0 {
+		row.Kind, row.Ended = kindUnheard, s.now().UnixNano()
+	}
+	return s.overwrite(ctx, doing, s.inboxRows, row.ID, func(rev int64) any {
+		row.Rev = rev
+		return row
 	})
 }

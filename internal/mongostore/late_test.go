@@ -269,3 +269,142 @@ func TestALateChangeIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// What was heard and a note are written whole. What the database carries out after a later write, or removal, takes nothing of that
+// back; nor where another process leads by then.
+func TestALateOverwriteIsRefused(t *testing.T) {
+	t.Parallel()
+	const group, key = "g@g.us", "access"
+	hear := func(texts ...string) func(context.Context, *Store) error {
+		var all []chat.Message
+		for _, text := range texts {
+			all = append(all, chat.Message{ID: text, Chat: group, Sender: "1@lid", Text: text, Time: time.Unix(5, 0)})
+		}
+		return func(ctx context.Context, s *Store) error { return s.SetHeard(ctx, group, all) }
+	}
+	note := func(value []byte) func(context.Context, *Store) error {
+		return func(ctx context.Context, s *Store) error { return s.SetNote(ctx, key, value) }
+	}
+	for name, row := range map[string]struct {
+		late, then func(context.Context, *Store) error
+		heard      int
+		note       string
+	}{
+		"what was heard, forgotten since": {hear("a"), hear(), 0, ""},
+		"what was heard, changed since":   {hear("a"), hear("a", "b"), 2, ""},
+		"what is forgotten, heard since":  {hear(), hear("a"), 1, ""},
+		"a note, changed since":           {note([]byte("allow")), note([]byte("block")), 0, "block"},
+		"a note, removed since":           {note([]byte("allow")), note(nil), 0, ""},
+		"a removed note, set since":       {note(nil), note([]byte("block")), 0, "block"},
+	} {
+		for by, led := range map[string]bool{"by the same process": false, "by who led before": true} {
+			t.Run(name+", "+by, func(t *testing.T) {
+				t.Parallel()
+				ctx := t.Context()
+				w := newSlowWay(t)
+				next := w.s
+				if led {
+					lead(t, w.s)
+					for range 3 { // more than the next has written
+						if err := errors.Join(hear("before")(ctx, w.s), note([]byte("before"))(ctx, w.s), hear()(ctx, w.s), note(nil)(ctx, w.s)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				land := w.hold("update", func() error { return row.late(ctx, w.s) })
+				if led {
+					next = open(t, w.line.URL)
+					lead(t, next)
+				}
+				if err := row.then(ctx, next); err != nil {
+					t.Fatal(err)
+				}
+				land()
+				if all, err := next.Heard(ctx, group); err != nil || len(all) != row.heard {
+					t.Errorf("heard %+v, %v", all, err)
+				}
+				if value, err := next.Note(ctx, key); err != nil || string(value) != row.note || row.note == "" && value != nil {
+					t.Errorf("the note is %q, %v", value, err)
+				}
+				if led {
+					if err := row.late(ctx, w.s); !errors.Is(err, errPassive) {
+						t.Errorf("who does not lead any more: %v", err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// lead makes s the leader, as from a process that has given the lease back.
+func lead(t *testing.T, s *Store) {
+	t.Helper()
+	l, err := s.Acquire(t.Context(), "device", "a process", time.Minute, nil)
+	if err == nil {
+		err = l.Release(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Documents that an earlier version has written, and those of a database whose leases were deleted, are written over like others.
+func TestOverwritesOfOlderDocuments(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), mongotest.New(t)
+	write := func(s *Store, text string) {
+		t.Helper()
+		said := []chat.Message{{ID: "A", Chat: "g@g.us", Sender: "1@lid", Text: text, Time: time.Unix(5, 0)}}
+		if err := errors.Join(s.SetHeard(ctx, "g@g.us", said), s.SetNote(ctx, "k", []byte(text))); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		all, err := s.Heard(ctx, "g@g.us")
+		value, noteErr := s.Note(ctx, "k")
+		if err := errors.Join(err, noteErr); err != nil || len(all) != 1 || all[0].Text != text || string(value) != text {
+			t.Fatalf("%s: heard %+v, the note %q, %v", text, all, value, err)
+		}
+	}
+	s := open(t, url)
+	write(s, "without a lease")
+	for _, c := range []*mongo.Collection{s.meta, s.inboxRows} {
+		if _, err := c.UpdateMany(ctx, bson.D{}, bson.D{field("$unset", bson.D{field("rev", "")})}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range []string{"the first to lead", "the second"} {
+		s = open(t, url)
+		lead(t, s)
+		write(s, text)
+	}
+	if _, err := s.leases.DeleteMany(ctx, bson.D{}); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, url)
+	lead(t, s)
+	write(s, "the first again")
+}
+
+// Of what was removed no row is left to copy, and of what was forgotten nothing at all when it is old.
+func TestWhatWasRemovedIsGone(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := open(t, mongotest.New(t))
+	said := []chat.Message{{ID: "A", Chat: "g@g.us", Sender: "1@lid", Text: "text", Time: time.Unix(5, 0)}}
+	if err := errors.Join(s.SetHeard(ctx, "g@g.us", said), s.SetHeard(ctx, "g@g.us", nil), s.SetNote(ctx, "k", []byte("v")), s.SetNote(ctx, "k", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if all := rowsOf(t, s); len(all) > 0 {
+		t.Errorf("rows: %q", all)
+	}
+	if chats, err := s.OldHeard(ctx, time.Now().Add(time.Hour), 5); err != nil || len(chats) > 0 {
+		t.Errorf("old in %q, %v", chats, err)
+	}
+	for gone, age := range []time.Duration{time.Hour, -time.Hour} {
+		if n, err := s.Sweep(ctx, time.Time{}, time.Now().Add(-age), 5); err != nil || n != gone {
+			t.Errorf("older than %v: %d deleted, %v", age, n, err)
+		}
+	}
+	if n, err := s.inboxRows.CountDocuments(ctx, bson.D{}); err != nil || n != 0 {
+		t.Errorf("%d documents are left, %v", n, err)
+	}
+}

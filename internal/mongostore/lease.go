@@ -116,6 +116,8 @@ func (l *Lease) taken(me Leader, asked time.Time) *Lease {
 	l.renewed.Store(int64(asked.Sub(l.started)))
 	l.s.untaken.Store(nil)
 	l.s.forget()
+	l.s.revsAbove(me.Epoch << 32)
+	l.s.lease.Store(l)
 	l.s.passive.Store(false)
 	return l
 }

@@ -10,6 +10,7 @@
 // Every identity, session and sender key counts its writes (rev). A write names the rev it was
 // made from and is refused where the document has moved on: a command that a frozen
 // machine carries out late, or one of a process that lost its lease, can never turn a ratchet back.
+// What has no such count to be written from, as a note, is written under a higher rev each time, in which the lease's epoch comes first.
 // One process drives a device, by its lease, so what was read or written is kept in memory, and forgotten when a
 // write's outcome is unknown or a lease changes hands.
 //
@@ -98,6 +99,9 @@ type Store struct {
 	// untaken is why the lease that nobody holds could not be taken at the last try.
 	untaken atomic.Pointer[error]
 	broken  atomic.Int64
+	// lease is the last that was acquired, nil where none was; revs is the highest rev that overwrite has used or seen.
+	lease atomic.Pointer[Lease]
+	revs  atomic.Int64
 
 	devices *Devices
 	box     box
@@ -289,7 +293,8 @@ func (s *Store) forget() { s.generation.Add(1) }
 
 type note struct {
 	ID    string `bson:"_id"`
-	Value []byte `bson:"value"`
+	Rev   int64  `bson:"rev,omitempty"` // see overwrite
+	Value []byte `bson:"value"`         // null where the note was removed
 }
 
 // Note is the value kept under the key by SetNote, nil when there is none.
@@ -303,14 +308,49 @@ func (s *Store) Note(ctx context.Context, key string) ([]byte, error) {
 
 // SetNote keeps a value under a key; a nil value removes it.
 func (s *Store) SetNote(ctx context.Context, key string, value []byte) error {
-	return s.write(ctx, "write a note", func(ctx context.Context) error {
-		id := byID("note/" + key)
-		if value == nil {
-			_, err := s.meta.DeleteOne(ctx, id)
+	n := note{ID: "note/" + key, Value: value}
+	return s.overwrite(ctx, "write a note", s.meta, n.ID, func(rev int64) any {
+		n.Rev = rev
+		return n
+	})
+}
+
+// overwrite puts a whole document in the place of what is there, unless that was written later. So a command that the database
+// carries out late takes nothing back; what is removed is therefore written over, too, and not deleted. Each try has a rev above those
+// before it, and above those of all who have led before; a document of an earlier version has none.
+func (s *Store) overwrite(ctx context.Context, doing string, c *mongo.Collection, id string, document func(rev int64) any) error {
+	return s.write(ctx, doing, func(ctx context.Context) error {
+		rev := s.revs.Add(1)
+		notLater := bson.D{field("_id", id), field("rev", bson.D{field("$not", bson.D{field("$gt", rev)})})}
+		_, err := c.ReplaceOne(ctx, notLater, document(rev), options.Replace().SetUpsert(true))
+		if !mongo.IsDuplicateKeyError(err) {
 			return err
 		}
-		return upsert(s.meta.ReplaceOne(ctx, id, note{ID: "note/" + key, Value: value}, options.Replace().SetUpsert(true)))
+		var there struct {
+			Rev int64 `bson:"rev"`
+		}
+		if err := found(c.FindOne(ctx, byID(id)).Decode(&there)); err != nil {
+			return err
+		}
+		// Another leads, unless another call came between, or somebody has deleted the leases, with which the epochs begin anew.
+		if l := s.lease.Load(); l != nil {
+			leader, err := s.leader(ctx, l.key)
+			if err != nil {
+				return err
+			}
+			if leader.Epoch != l.epoch {
+				return errPassive
+			}
+		}
+		s.revsAbove(there.Rev)
+		return errAgain
 	})
+}
+
+// revsAbove makes the next revs be above the one given.
+func (s *Store) revsAbove(rev int64) {
+	for last := s.revs.Load(); last < rev && !s.revs.CompareAndSwap(last, rev); last = s.revs.Load() {
+	}
 }
 
 // checkSchema refuses a database of a newer program.

@@ -34,7 +34,7 @@ func (s *Store) Sweep(ctx context.Context, _, before time.Time, most int) (int, 
 		}
 	}
 	// A message that was dropped is in no turn.
-	n, err := s.drop(ctx, doing, old(kindMessage, kindGated, kindReceipt), most)
+	n, err := s.drop(ctx, doing, old(kindMessage, kindGated, kindReceipt, kindUnheard), most)
 	return len(turns) + n, err
 }
 

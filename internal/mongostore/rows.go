@@ -63,7 +63,7 @@ func (s *Store) Rows(ctx context.Context, each func(transfer.Row) error) error {
 	}
 	err = eachDocument(ctx, s.meta, notesOnly, "_id", func(n note) error {
 		key := strings.TrimPrefix(n.ID, "note/")
-		if transfer.IsMark(key) {
+		if transfer.IsMark(key) || n.Value == nil {
 			return nil
 		}
 		return each(transfer.Note{Key: key, Value: n.Value})
@@ -255,6 +255,9 @@ func (s *Store) inboxAll(ctx context.Context, each func(transfer.Row) error) err
 		return err
 	}
 	err = eachDocument(ctx, s.inboxRows, named("h/"), "_id", func(row heardRow) error {
+		if row.Kind == kindUnheard {
+			return nil
+		}
 		return each(transfer.Heard{Chat: row.Chat, JSON: row.Said})
 	})
 	if err != nil {
