@@ -2,7 +2,8 @@ package chat
 
 import "time"
 
-// Try is an attempt at a turn that has ended. One that ended with the process leaves none.
+// Try is an attempt at a turn that has ended. One that ended with the process leaves none, and all the
+// times that a turn found on end that it has to wait leave one.
 type Try struct {
 	Began time.Time `json:"began"`
 	Ended time.Time `json:"ended"`

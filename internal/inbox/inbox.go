@@ -41,7 +41,8 @@ type Options struct {
 	Closes   func(m chat.Message) bool
 	// Holds, if set, is told that more is awaited in a chat for a time, if nothing comes meanwhile. It must not block.
 	Holds func(chatJID string, lasts time.Duration)
-	// MaxAttempts is how often a turn is tried; 12 by default, which with the default pauses takes about twenty minutes.
+	// MaxAttempts is how often a turn is tried, that it waits for its time not counted; 12 by default, which with the default
+	// pauses takes about twenty minutes.
 	MaxAttempts int
 	// MaxAge is how old a turn's newest message may be for a failed turn to be tried again; 24
 	// hours by default.
@@ -132,7 +133,7 @@ type RetryAfter interface {
 	RetryAfter() time.Duration
 }
 
-// waits reports whether err is no failure: a turn that waits for its time, however often.
+// waits reports whether err is no failure and its attempt none: a turn that waits for its time, however often.
 func waits(err error) bool {
 	var w interface{ Waits() bool }
 	return errors.As(err, &w) && w.Waits()
@@ -356,7 +357,7 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 	if r := b.reply(t.Lease); r != nil {
 		t.Reply = r
 	}
-	t.Tries = append(t.Tries, chat.Try{Began: began, Ended: b.clock.now(), Why: why(err)})
+	t.Tries = tried(t.Tries, chat.Try{Began: began, Ended: b.clock.now(), Why: why(err)}, waits(err))
 
 	var outcome Outcome
 	defer func() {
@@ -389,6 +390,7 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 		outcome = PutOff
 		at := b.clock.now().Add(b.delay(t.Attempt, err))
 		if waits(err) {
+			t.Attempt-- // it was none
 			log.Debug("The turn waits", "at", at, "why", mask.Text(err.Error()))
 		} else {
 			log.Warn("The turn did not succeed and is tried again", "at", at, "err", mask.Text(err.Error()))
@@ -397,6 +399,14 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 			return b.store.Retry(ctx, t, at)
 		})
 	}
+}
+
+// tried is all and what was tried now. A turn that waits on has waited once, however often that was looked at.
+func tried(all []chat.Try, now chat.Try, waits bool) []chat.Try {
+	if last := len(all) - 1; waits && last >= 0 && all[last].Why == now.Why {
+		now.Began, all = all[last].Began, all[:last]
+	}
+	return append(all, now)
 }
 
 // why is what is kept of an attempt's error.

@@ -684,6 +684,42 @@ func TestClaimsNothingUntilReady(t *testing.T) {
 	})
 }
 
+// notYet is an error of a turn that waits for its time.
+type notYet struct{}
+
+func (notYet) Error() string             { return "not yet" }
+func (notYet) Waits() bool               { return true }
+func (notYet) RetryAfter() time.Duration { return 30 * time.Second }
+
+// Waiting for its time costs a turn nothing of the attempts that it has for what fails.
+func TestWaitingIsNoAttempt(t *testing.T) {
+	bubble(t, inbox.Options{MaxAttempts: 3}, func(t *testing.T, w *world) {
+		results := []error{errDown, notYet{}, notYet{}, notYet{}, notYet{}, errDown, notYet{}, nil}
+		attempts := []int{1, 2, 2, 2, 2, 2, 3, 3}
+		var got []int
+		var tries [][]string
+		w.run(func(_ context.Context, turn chat.Turn) error {
+			got = append(got, turn.Attempt)
+			var whys []string
+			for _, try := range turn.Tries {
+				whys = append(whys, try.Why)
+			}
+			tries = append(tries, whys)
+			return results[len(got)-1]
+		})
+		w.put(alice, "a")
+		w.pass(30 * time.Minute)
+		if !slices.Equal(got, attempts) {
+			t.Errorf("attempts %v, want %v", got, attempts)
+		}
+		// However often it waited, it is told once.
+		if last, want := tries[len(tries)-1], []string{errDown.Error(), "not yet", errDown.Error(), "not yet"}; !slices.Equal(last, want) {
+			t.Errorf("tries %q, want %q", last, want)
+		}
+		w.wantDepth(0)
+	})
+}
+
 func TestRunEndsWhenItCannotBeReady(t *testing.T) {
 	t.Parallel()
 	never := errors.New("logged out")

@@ -76,8 +76,8 @@ type Store interface {
 	// ErrLeaseLost if it is another's.
 	Finish(ctx context.Context, t chat.Turn, now time.Time) error
 
-	// Retry ends the lease and lets the turn be claimed again from the given time on. It keeps t.Tries, as do Finish and
-	// Fail, and the next claim gives them back.
+	// Retry ends the lease and lets the turn be claimed again from the given time on. The next claim counts on from t.Attempt:
+	// whoever lowers it takes the attempt back. Retry keeps t.Tries, as do Finish and Fail, and the next claim gives them back.
 	// ErrLeaseLost if it is another's.
 	Retry(ctx context.Context, t chat.Turn, at time.Time) error
 

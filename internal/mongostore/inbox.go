@@ -801,7 +801,7 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 // Retry implements inbox.Store.
 func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
 	return s.change(ctx, "put a turn off", t, func(row *turnRow) {
-		row.Lease, row.Ready, row.Tries = "", at.UnixNano(), triesText(t.Tries)
+		row.Lease, row.Ready, row.Attempt, row.Tries = "", at.UnixNano(), t.Attempt, triesText(t.Tries)
 	})
 }
 

@@ -51,7 +51,7 @@ const (
 
 	saveReply  = `UPDATE turns SET reply = ?2 WHERE lease = ?1 RETURNING chat`
 	finishTurn = `UPDATE turns SET lease = NULL, reply = ?2, ended = ?3, tries = ?4 WHERE lease = ?1 RETURNING chat`
-	retryTurn  = `UPDATE turns SET lease = NULL, ready = ?2, tries = ?3 WHERE lease = ?1 RETURNING chat`
+	retryTurn  = `UPDATE turns SET lease = NULL, ready = ?2, attempt = ?3, tries = ?4 WHERE lease = ?1 RETURNING chat`
 	failTurn   = `UPDATE turns SET lease = NULL, failure = ?2, ended = ?3, tries = ?4 WHERE lease = ?1 RETURNING chat`
 
 	selectLeased   = `SELECT chat FROM turns WHERE ended IS NULL AND lease IS NOT NULL`
@@ -471,7 +471,7 @@ func (s *Store) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 
 // Retry implements inbox.Store.
 func (s *Store) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.end(ctx, "put a turn off", retryTurn, t.Lease, at.UnixNano(), triesText(t.Tries))
+	return s.end(ctx, "put a turn off", retryTurn, t.Lease, at.UnixNano(), t.Attempt, triesText(t.Tries))
 }
 
 // Fail implements inbox.Store.

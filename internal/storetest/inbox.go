@@ -45,6 +45,7 @@ func Inbox(t *testing.T, open Open) {
 		"a lost lease is refused":                       leaseLost,
 		"an ended turn is nobody's":                     endedTwice,
 		"a retry waits for its time":                    retry,
+		"a retry keeps the attempt that it is told":     retryUncounted,
 		"a retry gathers what came":                     retryGathers,
 		"a saved reply sets the turn":                   savedReply,
 		"a saved reply survives a crash":                savedReplyAfterCrash,
@@ -524,6 +525,24 @@ func retry(t *testing.T, b *box) {
 	b.finish(turn, at(61))
 	b.put(says(alice, "b"), at(62))
 	b.wantAttempt(b.claim(at(63), at(70), alice, "b"), 1)
+}
+
+// An attempt that was none may be taken back.
+func retryUncounted(t *testing.T, b *box) {
+	b.put(says(alice, "a"), at(1))
+	turn := b.claim(at(2), at(9), alice, "a")
+	turn.Attempt--
+	b.check(b.Retry(t.Context(), turn, at(5)))
+	turn = b.claim(at(5), at(9), alice, "a")
+	b.wantAttempt(turn, 1)
+	b.check(b.Retry(t.Context(), turn, at(10)))
+	b.Store = b.reopen()
+	turn = b.claim(at(10), at(15), alice, "a")
+	b.wantAttempt(turn, 2)
+	turn.Attempt--
+	b.check(b.Retry(t.Context(), turn, at(20)))
+	b.Store = b.reopen()
+	b.wantAttempt(b.claim(at(20), at(25), alice, "a"), 2)
 }
 
 func retryGathers(t *testing.T, b *box) {

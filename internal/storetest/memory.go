@@ -387,7 +387,7 @@ func (s *Memory) Finish(ctx context.Context, t chat.Turn, now time.Time) error {
 
 // Retry implements inbox.Store.
 func (s *Memory) Retry(ctx context.Context, t chat.Turn, at time.Time) error {
-	return s.leased(ctx, "Retry", t, func(o *turn) { o.lease, o.ready, o.tries = "", at, t.Tries })
+	return s.leased(ctx, "Retry", t, func(o *turn) { o.lease, o.ready, o.attempt, o.tries = "", at, t.Attempt, t.Tries })
 }
 
 // Fail implements inbox.Store.

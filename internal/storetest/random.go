@@ -241,7 +241,11 @@ func (p *pair) finish(t *rapid.T) {
 }
 
 func (p *pair) retry(t *rapid.T) {
-	turn, when := p.turn(t), p.tick().Add(p.seconds(t))
+	turn, when := *p.turn(t), p.tick().Add(p.seconds(t))
+	if rapid.Bool().Draw(t, "uncounted") {
+		turn[0].Attempt--
+		turn[1].Attempt--
+	}
 	p.same(t, "retry", p.b.Retry(p.b.t.Context(), turn[0], when), p.model.Retry(p.b.t.Context(), turn[1], when))
 }
 
