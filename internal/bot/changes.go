@@ -292,13 +292,15 @@ func spoken(messages []chat.Message) (all []chat.Message) {
 }
 
 // visible is the history as the model is given it before t: without what was taken back. A turn that is answered
-// again, which has no lease of its own, is a part of the history itself: what came after it is left out.
+// again, which has no lease of its own, is a part of the history itself: what came after it is left out, and that is all where it is
+// not among these any more.
 func visible(history []chat.Exchange, t *chat.Turn) (all []chat.Exchange) {
-	for _, x := range history {
+	if t.Lease == "" {
 		itself := func(m chat.Message) bool { return m.ID == t.Messages[0].ID && m.Sender == t.Messages[0].Sender }
-		if t.Lease == "" && slices.ContainsFunc(x.Messages, itself) {
-			break
-		}
+		i := slices.IndexFunc(history, func(x chat.Exchange) bool { return slices.ContainsFunc(x.Messages, itself) })
+		history = history[:max(0, i)]
+	}
+	for _, x := range history {
 		if x.Messages = spoken(x.Messages); len(x.Messages) > 0 {
 			all = append(all, x)
 		}

@@ -1,6 +1,7 @@
 package bot
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -99,6 +100,21 @@ func TestEditOfWhatWasAnswered(t *testing.T) {
 	}
 	if want := []chat.Reply{{Parts: []chat.Part{{ID: "P1", Text: "The *answer*", Sent: true}}}}; !reflect.DeepEqual(w.replies, want) {
 		t.Errorf("reply became %+v, want %+v", w.replies, want)
+	}
+}
+
+// What came after a question is told to nobody as what was before it, however much that is.
+func TestEditOfWhatWasAnsweredLongAgo(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t)
+	answeredTurn(w, chat.Part{ID: "P1", Text: "one", Sent: true})
+	w.history = nil
+	for i := range b.History {
+		w.history = append(w.history, exchange("said later", from("!ai later", id(fmt.Sprint("L", i)))))
+	}
+	w.answers(b, from("!ai the", edit("A")))
+	if got := texts(w.prompt.Messages); got != "Be kind.|the" {
+		t.Errorf("asked %s", got)
 	}
 }
 
