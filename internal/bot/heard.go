@@ -10,10 +10,14 @@ import (
 )
 
 // Hears reports whether m, which is not to be answered, is kept as context of its group's next turn. What the account's
-// owner says in a group is heard too.
+// owner says in a group is heard too. A revoke is, whoever it is by: a group's admin need not be one who may talk to the bot, nor
+// an author still be one.
 func (b *Bot) Hears(ctx context.Context, m chat.Message) (bool, error) {
-	if !m.Group || m.Change == nil && m.Text == "" && m.Kind == chat.Text {
+	switch {
+	case !m.Group, m.Change == nil && m.Text == "" && m.Kind == chat.Text:
 		return false, nil
+	case m.Change != nil && m.Change.Revoke:
+		return true, nil
 	}
 	r, err := b.rules(ctx)
 	return err == nil && r.allowed(m), err

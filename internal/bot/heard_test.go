@@ -35,16 +35,20 @@ func TestHears(t *testing.T) {
 	t.Parallel()
 	_, b := newWorld(t)
 	b.Rules.Allow = []string{groupJID}
+	elsewhere := func(m *chat.Message) { inGroup(m); m.Chat = "9@g.us" }
 	for name, test := range map[string]struct {
 		m    chat.Message
 		want bool
 	}{
-		"said in an allowed group": {from("hi", inGroup), true},
-		"a picture":                {from("", inGroup, func(m *chat.Message) { m.Kind = chat.Image }), true},
-		"by the owner":             {from("hi", inGroup, byOwner), true},
-		"a revoke":                 {from("", inGroup, revoke("A")), true},
-		"in a chat of two":         {from("hi"), false},
-		"in another group":         {from("hi", inGroup, func(m *chat.Message) { m.Chat = "9@g.us" }), false},
+		"said in an allowed group":  {from("hi", inGroup), true},
+		"a picture":                 {from("", inGroup, func(m *chat.Message) { m.Kind = chat.Image }), true},
+		"by the owner":              {from("hi", inGroup, byOwner), true},
+		"a revoke":                  {from("", inGroup, revoke("A")), true},
+		"a revoke by a stranger":    {from("", elsewhere, revoke("A")), true},
+		"an edit by a stranger":     {from("hi", elsewhere, edit("A")), false},
+		"a revoke in a chat of two": {from("", revoke("A")), false},
+		"in a chat of two":          {from("hi"), false},
+		"in another group":          {from("hi", elsewhere), false},
 	} {
 		if got, err := b.Hears(t.Context(), test.m); got != test.want || err != nil {
 			t.Errorf("%s is heard: %v", name, got)

@@ -52,7 +52,11 @@ func (b *Inbox) rehear(ctx context.Context, chatJID string, change func([]chat.M
 	defer b.hearing.Unlock()
 	all, err := b.store.Heard(ctx, chatJID)
 	if err == nil {
-		err = b.store.SetHeard(ctx, chatJID, change(all))
+		before := len(all)
+		// What nobody has heard is not written: strangers may revoke without end.
+		if all = change(all); before+len(all) > 0 {
+			err = b.store.SetHeard(ctx, chatJID, all)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("keep what was said in the group: %w", err)

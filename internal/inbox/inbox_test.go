@@ -729,3 +729,25 @@ func TestRunEndsWhenItCannotBeReady(t *testing.T) {
 		t.Errorf("run: %v, want %v", err, never)
 	}
 }
+
+// What strangers revoke is looked for, and costs no write.
+func TestRevokeOfWhatIsNotHeard(t *testing.T) {
+	t.Parallel()
+	writes := 0
+	box := inbox.New(&storetest.Memory{Fault: func(method, _ string, done bool) error {
+		if method == "SetHeard" && done {
+			writes++
+		}
+		return nil
+	}}, inbox.Options{}, slog.New(slog.DiscardHandler))
+	m := chat.Message{Chat: "1-2@g.us", Group: true, ID: "a", Sender: "al", Text: "1"}
+	revoke := chat.Message{Chat: m.Chat, Group: true, ID: "b", Sender: "al", Change: &chat.Change{ID: "a", Revoke: true}}
+	for i, said := range []chat.Message{revoke, m, revoke, revoke} {
+		if err := box.Hear(t.Context(), said); err != nil {
+			t.Fatal(err)
+		}
+		if want := []int{0, 1, 2, 2}[i]; writes != want {
+			t.Errorf("%d writes after message %d, want %d", writes, i, want)
+		}
+	}
+}
