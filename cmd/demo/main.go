@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -66,7 +67,8 @@ func read(ctx context.Context, args []string) (exit int) {
 const patience = 5 * time.Minute
 
 // run is the demo. self runs this program again; echo repeats each line of in, which no terminal has shown.
-func run(ctx context.Context, self []string, getenv func(string) string, dotenv string, in io.Reader, echo bool, out, errs io.Writer) error {
+func run(ctx context.Context, self []string, getenv func(string) string, dotenv string, in io.Reader, echo bool, screen, errs io.Writer) error {
+	out := &app.Output{Writer: screen}
 	var server whatsapptest.Server
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("start the simulated WhatsApp: %w", err)
@@ -144,7 +146,7 @@ func run(ctx context.Context, self []string, getenv func(string) string, dotenv 
 		}
 		return d.chat(ctx, in, stopBot)
 	})
-	return g.Wait()
+	return cmp.Or(g.Wait(), out.Err())
 }
 
 // thinking is how long the built-in model takes, so that the chat shows what it does with a real one: that the bot types.

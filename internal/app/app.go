@@ -4,6 +4,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,10 +62,13 @@ type command struct {
 	run   func(ctx context.Context, p Process, args []string) error
 }
 
+// daemon is the command that goes on for years, also where nobody reads any more what it prints.
+const daemon = "run"
+
 // commands are the program's commands, in the order that help lists them.
 func commands() []command {
 	return []command{
-		{"run", "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
+		{daemon, "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
 		{chatName, "try models and instructions in the terminal, without WhatsApp; wabot chat -h says how", converse},
 		{"init", "write .env with random passwords, and ask for the model's key", initialize},
 		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
@@ -81,7 +85,7 @@ func commands() []command {
 // Run runs the command that p.Args name until it is done or ctx is. It returns nil after a
 // requested stop; ExitCode tells the others apart.
 func Run(ctx context.Context, p Process) error {
-	name, args := "run", p.Args
+	name, args := daemon, p.Args
 	if len(args) > 0 {
 		name, args = args[0], args[1:]
 	}
@@ -95,9 +99,15 @@ func Run(ctx context.Context, p Process) error {
 		return media.Read(args[0], p.Stdin, p.Stdout)
 	}
 	for _, c := range commands() {
-		if c.name == name {
+		if c.name != name {
+			continue
+		}
+		if name == daemon || isTerminal(p.Stdout) {
 			return c.run(ctx, p, args)
 		}
+		out := &Output{Writer: p.Stdout}
+		p.Stdout = out
+		return cmp.Or(c.run(ctx, p, args), out.Err())
 	}
 	return usageError("unknown command %q", name)
 }

@@ -302,13 +302,13 @@ func (t *talk) ask(ctx context.Context, line string) (answered bool, err error) 
 			t.cancel()
 			t.mu.Unlock()
 		case o := <-t.ended:
-			return t.show(o), nil
+			return t.show(o)
 		}
 	}
 }
 
-// show shows what has become of a question.
-func (t *talk) show(o inbox.Outcome) (answered bool) {
+// show shows what has become of a question. An error means that the answer could not be shown.
+func (t *talk) show(o inbox.Outcome) (answered bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	answered = o == inbox.Answered && !t.stopped
@@ -319,7 +319,9 @@ func (t *talk) show(o inbox.Outcome) (answered bool) {
 	if t.live {
 		t.writer.end()
 	} else if text := t.text(); text != "" {
-		fmt.Fprintln(to, text)
+		if _, err := fmt.Fprintln(to, text); err != nil {
+			return false, fmt.Errorf("print the answer: %w", err)
+		}
 	}
 	switch {
 	case t.stopped:
@@ -330,7 +332,7 @@ func (t *talk) show(o inbox.Outcome) (answered bool) {
 		fmt.Fprintln(t.Stderr, "(no answer: the bot is quiet in this chat; !resume lets it speak again)")
 		answered = false
 	}
-	return answered
+	return answered, nil
 }
 
 // text is the answer as far as it has come.
