@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bufio"
+	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -62,5 +66,36 @@ func TestLogout(t *testing.T) {
 				t.Error(p)
 			}
 		})
+	}
+}
+
+// While WhatsApp cannot be reached wabot logout says what it does, and once it is interrupted how to go on.
+func TestLogoutIsInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx := withPatience(t)
+	w, do := newStory(t)
+	do(w.pair(ctx))
+	do(w.stop())
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	do(err)
+	t.Cleanup(func() { silent.Close() })
+	env, err := w.environment()
+	do(err)
+	cmd := exec.CommandContext(ctx, w.binary, "logout", "--yes")
+	cmd.Dir, cmd.Env = w.dir, append(env, "HTTPS_PROXY=http://"+silent.Addr().String())
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	do(err)
+	do(cmd.Start())
+	if line, err := bufio.NewReader(out).ReadString('\n'); !strings.HasPrefix(line, "Connecting to WhatsApp") {
+		t.Errorf("it says %q: %v", line, err)
+	}
+	do(cmd.Process.Signal(os.Interrupt))
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(errs.String(), "wabot: interrupted, and the device may be unlinked or not; run wabot logout again") {
+		t.Errorf("it ends with %v and says %q", err, &errs)
+	}
+	if output, code := w.wabot(ctx, "", "logout", "--yes"); code != 0 {
+		t.Errorf("exit code %d\n%s", code, output)
 	}
 }

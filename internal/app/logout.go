@@ -58,12 +58,15 @@ func logout(ctx context.Context, p Process, args []string) (err error) {
 			return &configError{errors.New("nothing was changed; answer yes, or give --yes")}
 		}
 	}
+	fmt.Fprintln(p.Stdout, "Connecting to WhatsApp, for at most a minute …")
 	err = unlink(ctx, p, cfg, store)
 	var end *whatsapp.EndError
 	switch {
 	case errors.As(err, &end) && end.End == whatsapp.LoggedOut:
 		fmt.Fprintf(p.Stdout, "%s was unlinked already; its keys are deleted.\n", account)
 		err = nil
+	case err != nil && ctx.Err() != nil:
+		return withLoss(ctx, errors.New("interrupted, and the device may be unlinked or not; run wabot logout again, which ends it either way"))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, whatsapp.ErrOffline):
 		return fmt.Errorf("WhatsApp could not be reached, and nothing was changed: try again, or log the device out on the phone (Linked devices) and then run wabot session delete (%w)", err)
 	case err != nil:
