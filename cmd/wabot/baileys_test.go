@@ -152,7 +152,7 @@ func (b *nodeBot) event(ctx context.Context, kind string, number int, name strin
 // stop ends the bot as people do: it has saved all by then.
 func (b *nodeBot) stop() error {
 	b.stdin.Close()
-	return b.exits(0)
+	return b.exits(0, patience)
 }
 
 // The session of a bot on Baileys goes on in wabot: with everybody it has chatted with, without a QR code, and with

@@ -109,6 +109,7 @@ func stories(t *testing.T, store string, settings func(*testing.T) []string) tes
 			"start":    command(start),
 			"sigkill":  command(func(_ context.Context, w *world, _ []string) error { return w.kill() }),
 			"sigterm":  command(func(_ context.Context, w *world, _ []string) error { return w.stop() }),
+			"hurry":    command(func(_ context.Context, w *world, _ []string) error { return w.hurry() }),
 			"exits":    command(exits),
 			"online":   command(func(ctx context.Context, w *world, _ []string) error { return w.online(ctx) }),
 			"says":     command(says),

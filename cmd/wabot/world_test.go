@@ -27,6 +27,9 @@ import (
 // patience bounds each wait of a story. It is only reached by a story that fails, and so has room for a machine that is busy.
 const patience = 2 * time.Minute
 
+// ending bounds the time from a signal to the end. Turns in flight have 5 s of it.
+const ending = 20 * time.Second
+
 // world is a simulated WhatsApp with its phones, a model API, and one wabot as a process of
 // its own.
 type world struct {
@@ -283,12 +286,24 @@ func (w *world) stop() error { return w.bot.stop() }
 
 func (p *process) stop() error {
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	return p.exits(0)
+	return p.exits(0, ending)
+}
+
+// hurry asks wabot to stop again and again, and checks that a signal after the first one that it heard has ended it.
+func (w *world) hurry() error {
+	for {
+		w.bot.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-w.bot.exited:
+			return w.exits(-1)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // exits waits for wabot to exit with a code; -1 is the death by a signal.
 func (w *world) exits(code int) error {
-	err := w.bot.exits(code)
+	err := w.bot.exits(code, patience)
 	if err != nil || code != -1 || w.release == nil {
 		return err
 	}
@@ -297,11 +312,11 @@ func (w *world) exits(code int) error {
 	return w.release(ctx)
 }
 
-func (p *process) exits(code int) error {
+func (p *process) exits(code int, within time.Duration) error {
 	select {
 	case <-p.exited:
-	case <-time.After(patience):
-		return errors.New("wabot does not exit")
+	case <-time.After(within):
+		return fmt.Errorf("wabot does not exit within %v", within)
 	}
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
 		return fmt.Errorf("wabot exited with %d, want %d", got, code)
