@@ -49,7 +49,7 @@ func (b *Inbox) Typing(ctx context.Context, chatJID string, typing bool, who ...
 		return fmt.Errorf("await what someone types: %w", err)
 	}
 	if extended {
-		b.log.Debug("The author of what waits types; the chat is held", "chat", mask.JID(chatJID), "typing", typing)
+		b.log.Debug("the author of what waits types; the chat is held", "chat", mask.JID(chatJID), "typing", typing)
 		b.holds(chatJID, until)
 		b.rouse() // it may end earlier now
 	}

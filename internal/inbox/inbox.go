@@ -339,7 +339,7 @@ func (b *Inbox) rest(ctx context.Context, next time.Time) {
 func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.Context, chat.Turn) error) {
 	ctx := context.WithoutCancel(answering)
 	log := b.log.With("chat", mask.JID(t.Chat), "attempt", t.Attempt)
-	log.Debug("Answering", "messages", len(t.Messages))
+	log.Debug("answering", "messages", len(t.Messages))
 	defer b.forget(t.Lease)
 
 	var err error
@@ -376,10 +376,10 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 		})
 	case errors.Is(err, ErrLeaseLost):
 		outcome = Lost
-		log.Warn("Another took the turn over; its work is theirs now")
+		log.Warn("another took the turn over; its work is theirs now")
 	case answering.Err() != nil:
 		outcome = CutOff
-		log.Info("The turn was cut off by the stop; it is answered after the restart")
+		log.Info("the turn was cut off by the stop; it is answered after the restart")
 		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {
 			return b.store.Retry(ctx, t, b.clock.now())
 		})
@@ -391,9 +391,9 @@ func (b *Inbox) run(answering context.Context, t chat.Turn, answer func(context.
 		at := b.clock.now().Add(b.delay(t.Attempt, err))
 		if waits(err) {
 			t.Attempt-- // it was none
-			log.Debug("The turn waits", "at", at, "why", mask.Text(err.Error()))
+			log.Debug("the turn waits", "at", at, "why", mask.Text(err.Error()))
 		} else {
-			log.Warn("The turn did not succeed and is tried again", "at", at, "err", mask.Text(err.Error()))
+			log.Warn("the turn did not succeed and is tried again", "at", at, "err", mask.Text(err.Error()))
 		}
 		b.settle(ctx, log, t, "put the turn off", func(ctx context.Context) error {
 			return b.store.Retry(ctx, t, at)
@@ -426,7 +426,7 @@ func guarded(ctx context.Context, log *slog.Logger, f func(context.Context) erro
 			if r, ok := p.(runtime.Error); ok {
 				err = fmt.Errorf("panic: %w", r)
 			}
-			log.Error("The turn panicked; please report this", "err", err, "stack", string(debug.Stack()))
+			log.Error("the turn panicked; please report this", "err", err, "stack", string(debug.Stack()))
 		}
 	}()
 	return f(ctx)
@@ -443,7 +443,7 @@ func (b *Inbox) hopeless(t chat.Turn, err error) bool {
 
 // giveUp tells the user and the operator, and marks the turn.
 func (b *Inbox) giveUp(ctx context.Context, log *slog.Logger, t chat.Turn, cause error) {
-	log.Error("The turn is given up and stays unanswered; see err for what to mend", "messages", len(t.Messages), "err", mask.Text(cause.Error()))
+	log.Error("the turn is given up and stays unanswered; see err for what to mend", "messages", len(t.Messages), "err", mask.Text(cause.Error()))
 	if b.opts.GiveUp != nil {
 		err := guarded(ctx, log, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, b.left(t))
@@ -451,7 +451,7 @@ func (b *Inbox) giveUp(ctx context.Context, log *slog.Logger, t chat.Turn, cause
 			return b.opts.GiveUp(ctx, t, cause)
 		})
 		if err != nil {
-			log.Error("The user could not be told that there is no answer", "err", mask.Text(err.Error()))
+			log.Error("the user could not be told that there is no answer", "err", mask.Text(err.Error()))
 		}
 	}
 	b.settle(ctx, log, t, "give the turn up", func(ctx context.Context) error {
@@ -477,12 +477,12 @@ func (b *Inbox) settle(ctx context.Context, log *slog.Logger, t chat.Turn, doing
 		}) {
 			if lost {
 				// Also after a write that was done, but said it was not.
-				log.Debug("The lease had ended", "doing", doing)
+				log.Debug("the lease had ended", "doing", doing)
 			}
 			return
 		}
 	}
-	log.Error("The store did not come back before the lease ended; the turn will be claimed again", "doing", doing)
+	log.Error("the store did not come back before the lease ended; the turn will be claimed again", "doing", doing)
 }
 
 // left is how long the lease of t lasts.
@@ -532,7 +532,7 @@ func (o *outage) try(ctx context.Context, doing string, f func() error) bool {
 	err := f()
 	if err == nil {
 		if o.failed > 0 {
-			o.log.Info("The store is back", "doing", doing, "failures", o.failed)
+			o.log.Info("the store is back", "doing", doing, "failures", o.failed)
 			o.failed = 0
 		}
 		return true
@@ -541,7 +541,7 @@ func (o *outage) try(ctx context.Context, doing string, f func() error) bool {
 		return false
 	}
 	if o.failed == 0 {
-		o.log.Warn("The store does not answer; waiting for it", "doing", doing, "err", err)
+		o.log.Warn("the store does not answer; waiting for it", "doing", doing, "err", err)
 	}
 	o.failed++
 	timer := time.NewTimer(backoff(200*time.Millisecond, 5*time.Second, o.failed))

@@ -523,7 +523,7 @@ func TestLostTurnIsDropped(t *testing.T) {
 			t.Errorf("%d tries, want 1", tries)
 		}
 		w.wantDepth(1)
-		w.wantLogged("Another took the turn over", 1)
+		w.wantLogged("another took the turn over", 1)
 	})
 }
 
@@ -568,7 +568,7 @@ func TestWriteThatFails(t *testing.T) {
 					t.Errorf("%d tries, %d in the history, want %d and 1", tries, len(w.history(alice)), want)
 				}
 				w.wantDepth(0)
-				w.wantLogged("The store does not answer", 1)
+				w.wantLogged("the store does not answer", 1)
 			})
 		})
 	}
@@ -615,8 +615,8 @@ func TestOutageIsSaidOnceAndWaitedFor(t *testing.T) {
 		w.pass(time.Minute)
 		w.put(alice, "a")
 		<-heard
-		w.wantLogged("The store does not answer", 1)
-		w.wantLogged("The store is back", 1)
+		w.wantLogged("the store does not answer", 1)
+		w.wantLogged("the store is back", 1)
 		synctest.Wait()
 
 		f.set(func(method string, done bool) error {
@@ -631,8 +631,8 @@ func TestOutageIsSaidOnceAndWaitedFor(t *testing.T) {
 		if id := <-heard; id != "x" {
 			t.Errorf("heard %s", id)
 		}
-		w.wantLogged("The store does not answer", 2)
-		w.wantLogged("The store is back", 2)
+		w.wantLogged("the store does not answer", 2)
+		w.wantLogged("the store is back", 2)
 		if n := f.count("Claim"); n > 400 {
 			t.Errorf("%d claims: the outage was not waited for", n)
 		}

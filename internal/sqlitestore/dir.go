@@ -108,14 +108,14 @@ func prepareDir(dir string, log *slog.Logger) error {
 		return nil
 	}
 	if ours, err := isOurs(dir); err != nil || !ours {
-		log.Warn("The session directory (SESSION_DIR) holds files that are not wabot's, so its mode is left as it is; better give wabot a directory of its own, with mode 700",
+		log.Warn("the session directory (SESSION_DIR) holds files that are not wabot's, so its mode is left as it is; better give wabot a directory of its own, with mode 700",
 			"dir", dir, "mode", info.Mode().Perm().String())
 		return err
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		// Its owner is another, as with a directory mounted into a container. The files in
 		// it are ours and closed to others, so this is worth a warning, not a refusal.
-		log.Warn("Other users of this machine can list the session directory; make it private with chown and chmod 700",
+		log.Warn("other users of this machine can list the session directory; make it private with chown and chmod 700",
 			"dir", dir, "mode", info.Mode().Perm().String(), "err", err)
 	}
 	return nil
