@@ -353,7 +353,7 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 		seen[key] = true
 		if !take(key, resolve(n.Content[i+1])) {
 			hint := ""
-			if near := nearestOf(key, fieldNames); near != "" {
+			if near := nearestOf(key, slices.Concat(entryFields, otherFields)); near != "" {
 				hint = fmt.Sprintf("; did you mean %s?", near)
 			}
 			a.wrong(n.Content[i].Line, "unknown key %q%s", key, hint)
@@ -361,11 +361,14 @@ func (a *assembly) fields(n *yaml.Node, shape string, take func(key string, valu
 	}
 }
 
-// fieldNames are the keys of an entry and of its prices, and those beside the entries.
-var fieldNames = []string{
-	"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
-	"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices", "prompt", "completion", "image", "models", "transcription", "minute", "speech", "characters",
-}
+// entryFields are the keys of an entry, otherFields those of its prices and those beside the entries.
+var (
+	entryFields = []string{
+		"name", "like", "base", "model", "key", "key_env", "key_file", "prefix", "icon", "instructions", "instructions_file", "instructions_url",
+		"temperature", "max_tokens", "context_tokens", "timeout", "fallback", "vision", "prices",
+	}
+	otherFields = []string{"prompt", "completion", "image", "models", "transcription", "minute", "speech", "characters"}
+)
 
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
@@ -373,178 +376,205 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
 // entry reads one model.
 func (a *assembly) entry(n *yaml.Node) {
 	before := len(a.problems)
-	values := map[string]*yaml.Node{}
-	a.fields(n, shape, func(key string, value *yaml.Node) bool {
-		if key == "prices" {
-			values[key] = value
-			return true
-		}
-		if !slices.Contains(fieldNames[:19], key) {
-			return false
-		}
-		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == "" {
-			a.wrong(value.Line, "%s: write one value, or leave the line out", key)
-			return true
-		}
-		values[key] = value
-		return true
-	})
+	it := a.item(n)
 	if len(a.problems) > before {
 		return
 	}
-	get := func(key string) string {
-		if v := values[key]; v != nil {
-			return trim(v.Value)
-		}
-		return ""
-	}
-	line := func(key string) int {
-		if v := values[key]; v != nil {
-			return v.Line
-		}
-		return n.Line
-	}
-
-	name := strings.ToLower(get("name"))
-	if !nameForm.MatchString(name) {
-		a.wrong(line("name"), "name: write what the model is called: letters, digits, dots and dashes, at most 40")
+	d, at := it.origin()
+	if len(a.problems) > before {
 		return
 	}
-	e, at := Entry{Name: name}, a.find(name)
-	said := func(string) string { return "" }
-	own := slices.IndexFunc(a.builtins, func(b builtin) bool { return b.Name == name })
-	like := strings.ToLower(get("like"))
+	it.complete(&d.Entry)
+	it.needs(d.Entry)
 	switch {
-	case own >= 0 && like != "":
-		a.wrong(line("like"), "like: %s is what the environment says; choose another name", name)
-		return
-	case own >= 0:
-		// What the environment begins, the file may complete.
-		if at < 0 {
-			a.wrong(n.Line, "%s", a.missing(name))
-			return
-		}
-		e, said = a.models[at].Entry, a.models[at].said
-	case like != "":
-		i := slices.IndexFunc(a.builtins, func(b builtin) bool { return b.Name == like && b.Draws == "" })
-		if i < 0 {
-			a.wrong(line("like"), "like: write openai, gemini or ollama, whose base, key and model this one then has")
-			return
-		}
-		b := a.builtins[i]
-		e.BaseURL, e.Key, e.Model = b.BaseURL, b.Key, b.Model
-	}
-	inherited := e.BaseURL
-
-	for _, s := range []struct {
-		key string
-		to  *string
-	}{{"model", &e.Model}, {"prefix", &e.Prefix}, {"icon", &e.Icon}} {
-		if v := get(s.key); v != "" {
-			*s.to = v
-		}
-	}
-	e.Fallback = cmp.Or(strings.ToLower(get("fallback")), e.Fallback)
-	check := func(key string, err error) {
-		if err != nil {
-			a.wrong(line(key), "%s: %w", key, err)
-		}
-	}
-	if v := get("base"); v != "" {
-		check("base", baseURL(openAI, func(*Config) *string { return &e.BaseURL })(a.config, v))
-	}
-	if e.BaseURL != inherited {
-		e.Key = Secret{} // it is another service's
-	}
-	a.key(&e, get, check)
-	a.instructions(&e, get, check)
-	if v := get("temperature"); v != "" {
-		t, err := strconv.ParseFloat(v, 32)
-		if err != nil || !(t >= 0 && t <= 2) {
-			check("temperature", errors.New("write a number from 0 to 2"))
-		}
-		e.Temperature = float32(t)
-	}
-	if v := get("max_tokens"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 {
-			check("max_tokens", errors.New("write how many tokens an answer may have, such as 1000"))
-		}
-		e.MaxTokens = n
-	}
-	if v := get("context_tokens"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1000 {
-			check("context_tokens", errors.New("write how many tokens the model takes, question and answer together, such as 128000"))
-		}
-		e.ContextTokens = n
-	}
-	if v := get("timeout"); v != "" {
-		err := duration(func(*Config) *time.Duration { return &e.Timeout })(a.config, v)
-		if err == nil && e.Timeout > a.config.Model.Timeout {
-			err = fmt.Errorf("%s is more than MODEL_TIMEOUT, which is %s", v, a.config.Model.Timeout)
-		}
-		check("timeout", err)
-	}
-	a.prices(&e, values["prices"])
-	e.Sees = e.Draws == "" && sees(e.BaseURL, e.Model)
-	if v := get("vision"); v != "" {
-		check("vision", boolean(func(*Config) *bool { return &e.Sees })(a.config, v))
-		if e.Draws != "" {
-			check("vision", fmt.Errorf("%s draws", name))
-		}
-	}
-
-	for _, need := range []struct{ key, value string }{{"prefix", e.Prefix}, {"base", e.BaseURL}, {"model", e.Model}} {
-		if need.value == "" {
-			a.wrong(n.Line, "%s has no %s; write one, or let it be like openai, gemini or ollama", name, need.key)
-		}
-	}
-	if needsKey(e.BaseURL) && e.Key.Reveal() == "" && get("key")+get("key_env")+get("key_file") == "" {
-		a.wrong(n.Line, "%s has no key, which its service asks for; write key, key_env or key_file", name)
-	}
-	if len(a.problems) > before {
-		return
-	}
-	d := draft{e, func(field string) string {
-		if before := said(field); values[field] == nil && before != "" {
-			return before
-		}
-		return fmt.Sprintf("MODELS_FILE: %s:%d", a.path, line(field))
-	}}
-	if own >= 0 {
+	case len(a.problems) > before:
+	case at >= 0:
 		a.models[at] = d
-	} else {
+	default:
 		a.models = append(a.models, d)
 	}
 }
 
+// item is a model as the file has it.
+type item struct {
+	*assembly
+	node   *yaml.Node
+	values map[string]*yaml.Node
+}
+
+// item reads the values of a model.
+func (a *assembly) item(n *yaml.Node) item {
+	it := item{a, n, map[string]*yaml.Node{}}
+	a.fields(n, shape, func(key string, value *yaml.Node) bool {
+		switch {
+		case !slices.Contains(entryFields, key):
+			return false
+		case key != "prices" && (value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == ""):
+			a.wrong(value.Line, "%s: write one value, or leave the line out", key)
+		default:
+			it.values[key] = value
+		}
+		return true
+	})
+	return it
+}
+
+func (it item) get(key string) string {
+	if v := it.values[key]; v != nil {
+		return trim(v.Value)
+	}
+	return ""
+}
+
+func (it item) line(key string) int {
+	if v := it.values[key]; v != nil {
+		return v.Line
+	}
+	return it.node.Line
+}
+
+func (it item) said(field string) string {
+	return fmt.Sprintf("MODELS_FILE: %s:%d", it.path, it.line(field))
+}
+
+func (it item) check(key string, err error) {
+	if err != nil {
+		it.wrong(it.line(key), "%s: %w", key, err)
+	}
+}
+
+// origin is what the model is before it is completed, and its place among the models; -1 for a new one.
+func (it item) origin() (d draft, at int) {
+	name, like := strings.ToLower(it.get("name")), strings.ToLower(it.get("like"))
+	d, at = draft{Entry{Name: name}, it.said}, -1
+	own := slices.ContainsFunc(it.builtins, func(b builtin) bool { return b.Name == name })
+	switch {
+	case !nameForm.MatchString(name):
+		it.wrong(it.line("name"), "name: write what the model is called: letters, digits, dots and dashes, at most 40")
+	case own && like != "":
+		it.wrong(it.line("like"), "like: %s is what the environment says; choose another name", name)
+	case own:
+		// What the environment begins, the file may complete.
+		if at = it.find(name); at < 0 {
+			it.wrong(it.node.Line, "%s", it.missing(name))
+			break
+		}
+		begun := it.models[at]
+		d.Entry = begun.Entry
+		d.said = func(field string) string {
+			if it.values[field] == nil {
+				return begun.said(field)
+			}
+			return it.said(field)
+		}
+	case like != "":
+		i := slices.IndexFunc(it.builtins, func(b builtin) bool { return b.Name == like && b.Draws == "" })
+		if i < 0 {
+			it.wrong(it.line("like"), "like: write openai, gemini or ollama, whose base, key and model this one then has")
+			break
+		}
+		b := it.builtins[i]
+		d.BaseURL, d.Key, d.Model = b.BaseURL, b.Key, b.Model
+	}
+	return d, at
+}
+
+// complete sets what the file says of the model.
+func (it item) complete(e *Entry) {
+	inherited := e.BaseURL
+	for _, s := range []struct {
+		key string
+		to  *string
+	}{{"model", &e.Model}, {"prefix", &e.Prefix}, {"icon", &e.Icon}} {
+		if v := it.get(s.key); v != "" {
+			*s.to = v
+		}
+	}
+	e.Fallback = cmp.Or(strings.ToLower(it.get("fallback")), e.Fallback)
+	if v := it.get("base"); v != "" {
+		it.check("base", baseURL(openAI, func(*Config) *string { return &e.BaseURL })(it.config, v))
+	}
+	if e.BaseURL != inherited {
+		e.Key = Secret{} // it is another service's
+	}
+	it.key(e)
+	it.instructions(e)
+	if v := it.get("temperature"); v != "" {
+		t, err := strconv.ParseFloat(v, 32)
+		if err != nil || !(t >= 0 && t <= 2) {
+			it.check("temperature", errors.New("write a number from 0 to 2"))
+		}
+		e.Temperature = float32(t)
+	}
+	if v := it.get("max_tokens"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			it.check("max_tokens", errors.New("write how many tokens an answer may have, such as 1000"))
+		}
+		e.MaxTokens = n
+	}
+	if v := it.get("context_tokens"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1000 {
+			it.check("context_tokens", errors.New("write how many tokens the model takes, question and answer together, such as 128000"))
+		}
+		e.ContextTokens = n
+	}
+	if v := it.get("timeout"); v != "" {
+		err := duration(func(*Config) *time.Duration { return &e.Timeout })(it.config, v)
+		if err == nil && e.Timeout > it.config.Model.Timeout {
+			err = fmt.Errorf("%s is more than MODEL_TIMEOUT, which is %s", v, it.config.Model.Timeout)
+		}
+		it.check("timeout", err)
+	}
+	it.prices(e, it.values["prices"])
+	e.Sees = e.Draws == "" && sees(e.BaseURL, e.Model)
+	if v := it.get("vision"); v != "" {
+		it.check("vision", boolean(func(*Config) *bool { return &e.Sees })(it.config, v))
+		if e.Draws != "" {
+			it.check("vision", fmt.Errorf("%s draws", e.Name))
+		}
+	}
+}
+
+// needs finds what the model cannot do without.
+func (it item) needs(e Entry) {
+	for _, need := range []struct{ key, value string }{{"prefix", e.Prefix}, {"base", e.BaseURL}, {"model", e.Model}} {
+		if need.value == "" {
+			it.wrong(it.node.Line, "%s has no %s; write one, or let it be like openai, gemini or ollama", e.Name, need.key)
+		}
+	}
+	if needsKey(e.BaseURL) && e.Key.Reveal() == "" && it.get("key")+it.get("key_env")+it.get("key_file") == "" {
+		it.wrong(it.node.Line, "%s has no key, which its service asks for; write key, key_env or key_file", e.Name)
+	}
+}
+
 // instructions finds what the model is told: as it is, in a file, or on the web.
-func (a *assembly) instructions(e *Entry, get func(string) string, check func(string, error)) {
-	switch key, v := oneOf(get, check, "instructions", "instructions_file", "instructions_url"); key {
+func (it item) instructions(e *Entry) {
+	switch key, v := it.oneOf("instructions", "instructions_file", "instructions_url"); key {
 	case "instructions":
 		e.Instructions = v
 	case "instructions_file":
-		text, err := readText(a.beside(v))
-		check(key, err)
+		text, err := readText(it.beside(v))
+		it.check(key, err)
 		e.Instructions = trim(text)
 	case "instructions_url":
 		u, err := url.Parse(v)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-			check(key, errors.New("write the http or https URL of a plain text, without a name and password"))
+			it.check(key, errors.New("write the http or https URL of a plain text, without a name and password"))
 		}
 		e.InstructionsURL = v
 	}
 }
 
 // oneOf finds which of the keys is there, and its value. Two of them are a mistake, and then none is.
-func oneOf(get func(string) string, check func(string, error), keys ...string) (key, value string) {
+func (it item) oneOf(keys ...string) (key, value string) {
 	for _, k := range keys {
-		v := get(k)
+		v := it.get(k)
 		switch {
 		case v == "":
 		case key != "":
-			check(k, fmt.Errorf("%s is there as well; keep one of the two", key))
+			it.check(k, fmt.Errorf("%s is there as well; keep one of the two", key))
 			return "", ""
 		default:
 			key, value = k, v
@@ -562,29 +592,29 @@ func (a *assembly) beside(path string) string {
 }
 
 // key finds the entry's key: as it is, in a variable, or in a file.
-func (a *assembly) key(e *Entry, get func(string) string, check func(string, error)) {
-	key, v := oneOf(get, check, "key", "key_env", "key_file")
+func (it item) key(e *Entry) {
+	key, v := it.oneOf("key", "key_env", "key_file")
 	switch key {
 	case "":
 		return
 	case "key_env":
-		a.keys = append(a.keys, v)
+		it.keys = append(it.keys, v)
 		name := v
-		if v = trim(a.getenv(name)); v == "" {
-			check(key, fmt.Errorf("the variable %q is not set; write its name here, and the key into the environment or .env", name))
+		if v = trim(it.getenv(name)); v == "" {
+			it.check(key, fmt.Errorf("the variable %q is not set; write its name here, and the key into the environment or .env", name))
 			return
 		}
 	case "key_file":
-		text, err := readText(a.beside(v))
+		text, err := readText(it.beside(v))
 		if v = trim(text); err == nil && v == "" {
 			err = errors.New("the file is empty; write the key into it")
 		}
 		if err != nil {
-			check(key, err)
+			it.check(key, err)
 			return
 		}
 	}
-	check(key, apiKey(func(*Config) *Secret { return &e.Key })(a.config, v))
+	it.check(key, apiKey(func(*Config) *Secret { return &e.Key })(it.config, v))
 }
 
 // prices reads what tokens cost.
