@@ -39,33 +39,9 @@ func Example() string {
 	return b.String()
 }
 
-// Table is the table of every option in Markdown, for the README.
-func Table() string {
-	var b strings.Builder
-	b.WriteString("| Setting | Default | Meaning |\n| --- | --- | --- |\n")
-	for o := range all() {
-		def := ""
-		if o.def != "" {
-			def = "`" + cell(o.def) + "`"
-		}
-		means := o.means
-		if o.secret {
-			means += " " + o.fromFile()
-		}
-		for _, alias := range o.aliases {
-			means += fmt.Sprintf(" Also read from %s.", alias)
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", o.name, def, cell(means))
-	}
-	return b.String()
-}
-
 func (o option) fromFile() string {
 	return fmt.Sprintf("%s%s may name a file to read it from instead.", o.name, fileSuffix)
 }
-
-// cell keeps text within one cell of a Markdown table.
-func cell(text string) string { return strings.NewReplacer("|", `\|`, "*", `\*`).Replace(text) }
 
 // comment writes text as comment lines no wider than lineWidth, but for a word that is wider.
 func comment(b *strings.Builder, text string) {

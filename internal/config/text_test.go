@@ -2,6 +2,7 @@ package config
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -55,8 +56,32 @@ func TestGeneratedTable(t *testing.T) {
 	if !opened || !closed {
 		t.Fatalf("README.md needs both %s and %s", begin, end)
 	}
-	same(t, path, got, "\n"+Table(), func(s string) string { return head + begin + s + end + tail })
+	same(t, path, got, "\n"+table(), func(s string) string { return head + begin + s + end + tail })
 }
+
+// table is the table of every option in Markdown, for the README.
+func table() string {
+	var b strings.Builder
+	b.WriteString("| Setting | Default | Meaning |\n| --- | --- | --- |\n")
+	for o := range all() {
+		def := ""
+		if o.def != "" {
+			def = "`" + cell(o.def) + "`"
+		}
+		means := o.means
+		if o.secret {
+			means += " " + o.fromFile()
+		}
+		for _, alias := range o.aliases {
+			means += fmt.Sprintf(" Also read from %s.", alias)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", o.name, def, cell(means))
+	}
+	return b.String()
+}
+
+// cell keeps text within one cell of a Markdown table.
+func cell(text string) string { return strings.NewReplacer("|", `\|`, "*", `\*`).Replace(text) }
 
 // What .env.example says is the default is the default: the file with its comments removed reads
 // like the empty one.
@@ -103,7 +128,7 @@ func TestExampleAsItIsAsksForTheKeyOnly(t *testing.T) {
 
 func TestTextsHaveEveryOptionInShape(t *testing.T) {
 	t.Parallel()
-	example, table := Example(), Table()
+	example, table := Example(), table()
 	for o := range all() {
 		if strings.Count(table, "\n| `"+o.name+"` |") != 1 {
 			t.Errorf("%s has no line in the table", o.name)
