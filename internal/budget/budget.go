@@ -97,12 +97,12 @@ func Tokens(c chat.Charge) int64 {
 		int64(c.Characters+charactersOfToken-1)/charactersOfToken
 }
 
-// Cost is what a charge costs at the prices, in millionths, rounded up.
-func Cost(c chat.Charge, p model.Prices) int64 {
+// cost is what a charge costs at the prices, in millionths, rounded up.
+func cost(c chat.Charge, p model.Prices) int64 {
 	// The price of a million tokens is that of one in millionths.
-	cost := float64(c.Prompt)*p.Prompt + float64(c.Completion)*p.Completion + float64(c.Images)*p.Image*1e6 +
+	exact := float64(c.Prompt)*p.Prompt + float64(c.Completion)*p.Completion + float64(c.Images)*p.Image*1e6 +
 		c.Seconds/60*p.Minute*1e6 + float64(c.Characters)*p.Characters
-	return int64(math.Ceil(cost - 1e-6)) // not for an error of the arithmetic
+	return int64(math.Ceil(exact - 1e-6)) // not for an error of the arithmetic
 }
 
 func (s *Spent) add(c chat.Charge) {
@@ -449,7 +449,7 @@ func (l *Ledger) Keep(ctx context.Context, all ...chat.Charge) error {
 // Make makes a charge of what a call has used, and counts it; the caller has it stored.
 func (l *Ledger) Make(c chat.Charge) chat.Charge {
 	c.ID, c.Time = rand.Text(), l.Now()
-	c.Cost = Cost(c, l.Prices(c.Model))
+	c.Cost = cost(c, l.Prices(c.Model))
 	l.Note(c)
 	if l.Made != nil {
 		l.Made(c)

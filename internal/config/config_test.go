@@ -345,7 +345,7 @@ func TestUnknownNames(t *testing.T) {
 
 func TestSecretNeverShows(t *testing.T) {
 	t.Parallel()
-	s := NewSecret("canary")
+	s := newSecret("canary")
 	c := Config{Model: Model{APIKey: s}, Store: Store{MongoURL: s}}
 	unexported := struct{ s Secret }{s}
 	var printed strings.Builder

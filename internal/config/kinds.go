@@ -88,7 +88,7 @@ func apiKey(at func(*Config) *Secret) func(*Config, string) error {
 		if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return errors.New("the value given (redacted) has spaces or characters that no key has; copy the key again, on one line")
 		}
-		*at(c) = NewSecret(value)
+		*at(c) = newSecret(value)
 		return nil
 	}
 }
@@ -136,7 +136,7 @@ func mongoURL(at func(*Config) *Secret) func(*Config, string) error {
 		if !ok || rest == "" {
 			return errors.New("the value given (redacted) is not the address of a MongoDB; write it like mongodb://localhost:27017 or mongodb+srv://user:password@cluster.example.net")
 		}
-		*at(c) = NewSecret(value)
+		*at(c) = newSecret(value)
 		return nil
 	}
 }
@@ -177,7 +177,7 @@ func token(at func(*Config) *Secret) func(*Config, string) error {
 		if len(value) < shortestToken || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' }) {
 			return fmt.Errorf("the value given (redacted) is too easily found; write at least %d random letters and digits", shortestToken)
 		}
-		*at(c) = NewSecret(value)
+		*at(c) = newSecret(value)
 		return nil
 	}
 }
@@ -189,7 +189,7 @@ func sessionKey(at func(*Config) *Secret) func(*Config, string) error {
 		if err != nil || len(key) != 32 {
 			return errors.New("the value given (redacted) is not a key; write 64 hexadecimal digits, as openssl rand -hex 32 prints them")
 		}
-		*at(c) = NewSecret(value)
+		*at(c) = newSecret(value)
 		return nil
 	}
 }
@@ -202,7 +202,7 @@ func passphrase(at func(*Config) *Secret) func(*Config, string) error {
 		if len(value) < ShortestPassphrase {
 			return fmt.Errorf("the value given (redacted) is too easily found; write at least %d characters", ShortestPassphrase)
 		}
-		*at(c) = NewSecret(value)
+		*at(c) = newSecret(value)
 		return nil
 	}
 }
@@ -221,7 +221,7 @@ func withPassword(mongoURL Secret, password string) Secret {
 	}
 	// UserPassword escapes what url.QueryEscape would write as a plus sign.
 	escaped := strings.TrimPrefix(url.UserPassword("", password).String(), ":")
-	return NewSecret(scheme + "://" + rest[:at] + ":" + escaped + rest[at:])
+	return newSecret(scheme + "://" + rest[:at] + ":" + escaped + rest[at:])
 }
 
 // exampleOf warns of a password that stands in .env.example.

@@ -16,8 +16,8 @@ type Secret struct {
 	value *string
 }
 
-// NewSecret returns a Secret that reveals value.
-func NewSecret(value string) Secret { return Secret{value: &value} }
+// newSecret returns a Secret that reveals value.
+func newSecret(value string) Secret { return Secret{value: &value} }
 
 // Reveal returns the value itself, empty for an unset Secret.
 func (s Secret) Reveal() string {

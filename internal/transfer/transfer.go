@@ -213,7 +213,7 @@ func move(ctx context.Context, from origin, to End, replace bool) (Summary, erro
 	if err != nil {
 		return nil, err
 	}
-	read, err := Summarize(ctx, to)
+	read, err := summarize(ctx, to)
 	if err != nil {
 		return nil, fmt.Errorf("read the %s store back: %w", to.Name, err)
 	}
@@ -367,8 +367,8 @@ type Tally struct {
 	digest [sha256.Size]byte
 }
 
-// Summarize reads a whole store.
-func Summarize(ctx context.Context, s Origin) (Summary, error) {
+// summarize reads a whole store.
+func summarize(ctx context.Context, s Origin) (Summary, error) {
 	sum := Summary{}
 	return sum, s.Rows(ctx, sum.add)
 }
@@ -422,11 +422,11 @@ func GiveBack(ctx context.Context, from Origin, to End) error {
 	if !known || came.Copy != gone.Copy {
 		return Refusal(fmt.Sprintf("what the %s store holds did not come from this Baileys session, which was taken over into a %s store on %s", to.Name, gone.To, gone.At.Local().Format(time.DateTime)))
 	}
-	was, err := Summarize(ctx, from)
+	was, err := summarize(ctx, from)
 	if err != nil {
 		return fmt.Errorf("read the Baileys session: %w", err)
 	}
-	is, err := Summarize(ctx, to)
+	is, err := summarize(ctx, to)
 	if err != nil {
 		return fmt.Errorf("read the %s store: %w", to.Name, err)
 	}
