@@ -159,9 +159,7 @@ func (w *world) comesBack(t *testing.T, ctx context.Context, copied, putBack fun
 		t.Error("a session made safe is made safe again")
 	}
 	do(w.stop())
-	for _, p := range w.problems() {
-		t.Error(p)
-	}
+	w.sound(t)
 }
 
 func binaryOf(t *testing.T) string {

@@ -146,9 +146,7 @@ func fight(t *testing.T, store string, seed uint64, n, kills int, change func(*m
 	if s.pairing--; s.pairing != 0 { // the first was asked for
 		t.Errorf("asked for a QR code %d times more", s.pairing)
 	}
-	for _, p := range w.problems() {
-		t.Error(p)
-	}
+	w.sound(t)
 	return s
 }
 

@@ -232,9 +232,7 @@ func TestCompose(t *testing.T) {
 	logs.cmd.Process.Kill()
 	c.once()
 	c.down()
-	for _, p := range w.problems() {
-		t.Error(p)
-	}
+	w.sound(t)
 }
 
 func (c *composition) step(what string) { c.t.Logf("--- %s", what) }

@@ -179,9 +179,7 @@ func TestKillDuringEdit(t *testing.T) {
 					t.Errorf("the bot shows %d messages, want 2", n)
 				}
 				do(w.stop())
-				for _, p := range w.problems() {
-					t.Error(p)
-				}
+				w.sound(t)
 			})
 		}
 	}

@@ -150,9 +150,7 @@ func TestKillBetweenSteps(t *testing.T) {
 				t.Errorf("answered %d times", n)
 			}
 			do(w.stop())
-			for _, p := range w.problems() {
-				t.Error(p)
-			}
+			w.sound(t)
 		})
 	}
 }
@@ -188,9 +186,7 @@ func TestKillBesidePlaceholder(t *testing.T) {
 					t.Errorf("the bot shows %d messages, want 2", n)
 				}
 				do(w.stop())
-				for _, p := range w.problems() {
-					t.Error(p)
-				}
+				w.sound(t)
 			})
 		}
 	}
@@ -296,9 +292,7 @@ func randomKills(t *testing.T, settings []string, messages, kills int) {
 			t.Errorf("%q was answered %d times", want, got)
 		}
 	}
-	for _, p := range w.problems() {
-		t.Error(p)
-	}
+	w.sound(t)
 }
 
 // answered counts the bot's messages that answer a question. Those of a burst are answered

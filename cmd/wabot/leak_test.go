@@ -108,9 +108,7 @@ func TestNothingLeaks(t *testing.T) {
 			w.wabot(ctx, "yes\n", "logout")
 			do(w.stop())
 			w.wabot(ctx, "yes\n", "logout")
-			for _, p := range w.problems() {
-				t.Error(p)
-			}
+			w.sound(t)
 		})
 	}
 }

@@ -377,9 +377,7 @@ func TestPageInBrowser(t *testing.T) {
 		shoot("online-phone-"+scheme, scheme, 390)
 	}
 	do(w.stop())
-	for _, p := range w.problems() {
-		t.Error(p)
-	}
+	w.sound(t)
 }
 
 // read finds the QR code in a picture.

@@ -126,9 +126,7 @@ func TestSessionMovesBetweenStores(t *testing.T) {
 	do(w.online(ctx))
 	chats("four")
 	do(w.stop())
-	for _, p := range w.problems() {
-		t.Error(p)
-	}
+	w.sound(t)
 	for _, name := range []string{"alice", "bob"} {
 		for _, text := range []string{"one", "three", "four"} {
 			if n := shown(w.phone(name), w.owner.LID(), "You said: "+text); n != 1 {

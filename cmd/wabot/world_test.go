@@ -227,6 +227,14 @@ func (w *world) problems() (all []string) {
 	return append(all, w.leaks()...)
 }
 
+// sound reports those problems.
+func (w *world) sound(t *testing.T) {
+	t.Helper()
+	for _, p := range w.problems() {
+		t.Error(p)
+	}
+}
+
 // environment leads a process into this world.
 func (w *world) environment() ([]string, error) {
 	ca, err := w.whatsapp.CAFile(w.dir)
