@@ -173,7 +173,7 @@ func (l *link) run(ctx context.Context) error {
 		case evt := <-l.events:
 			err = l.follow(ctx, evt)
 		case <-l.show.C:
-			l.showCode(ctx)
+			l.showCode()
 		case <-l.redial.C:
 			// whatsmeow drops the server's request to log in (515) if the connection ends too soon after it.
 			if l.joining && l.wm.IsLoggedIn() {
@@ -353,9 +353,10 @@ func (l *link) follow(ctx context.Context, evt any) error {
 	case *events.QR:
 		l.codes = evt.Codes
 		if l.PairPhone != "" {
-			return l.pairByCode(ctx)
+			l.pairByCode(ctx)
+		} else {
+			l.showCode()
 		}
-		l.showCode(ctx)
 	case *events.PairSuccess:
 		l.show.Stop()
 		l.codes, l.paired, l.joining = nil, true, true
@@ -483,7 +484,7 @@ func (l *link) connected(ctx context.Context) {
 }
 
 // showCode shows the next pairing QR code, or ends the round when there is none left.
-func (l *link) showCode(ctx context.Context) {
+func (l *link) showCode() {
 	if len(l.codes) == 0 {
 		l.wm.Disconnect()
 		l.pause()
@@ -504,16 +505,16 @@ func (l *link) showCode(ctx context.Context) {
 }
 
 // pairByCode asks for a pairing code and shows it.
-func (l *link) pairByCode(ctx context.Context) error {
+func (l *link) pairByCode(ctx context.Context) {
 	code, err := l.wm.PairPhone(ctx, l.PairPhone, true, whatsmeow.PairClientChrome, "Chrome (Linux)")
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		l.Log.Error("ask WhatsApp for a pairing code: is PAIR_PHONE the account's number, with its country code?", "err", mask.Text(err.Error()))
 		l.wm.Disconnect()
 		l.again(30 * time.Minute)
-		return nil
+		return
 	}
 	l.codes = nil
 	l.show.Reset(codeLife)
@@ -522,7 +523,6 @@ func (l *link) pairByCode(ctx context.Context) error {
 		s.Next = "on the phone: WhatsApp, Settings, Linked devices, Link a device, Link with phone number instead; then type the code"
 		s.QR, s.Code, s.Expires = "", code, time.Now().Add(codeLife)
 	})
-	return nil
 }
 
 // pause ends a round of codes that nobody used. The first rounds follow at once, the later ones after
