@@ -32,6 +32,8 @@ const (
 	// watch is how often the link is looked at, deaf how long it may be down or silent before it is set up anew.
 	watch = 10 * time.Second
 	deaf  = 60 * time.Second
+	// againMost is the longest pause before the next try to connect.
+	againMost = 30 * time.Minute
 	// The pause between a message that was not taken and the reconnect that brings it again doubles from
 	// regain to regainMost, while none is stored in between.
 	regain     = 2 * time.Second
@@ -287,12 +289,12 @@ func (l *link) connect(ctx context.Context) {
 		return
 	}
 	l.Log.Warn("connect to WhatsApp", "err", mask.Text(err.Error()))
-	l.again(30 * time.Minute)
+	l.again()
 }
 
-// again connects later, the wait doubling from two seconds up to most.
-func (l *link) again(most time.Duration) {
-	wait := min(most, 2*time.Second<<min(l.tries, 16))
+// again connects later, the wait doubling from two seconds up to againMost.
+func (l *link) again() {
+	wait := min(againMost, 2*time.Second<<min(l.tries, 16))
 	wait += mathrand.N(wait/4 + 1)
 	l.tries++
 	l.redial.Reset(wait)
@@ -443,7 +445,7 @@ func (l *link) follow(ctx context.Context, evt any) error {
 		return l.loggedOut(ctx, evt)
 	case *events.ConnectFailure:
 		l.Log.Error("WhatsApp refuses the connection for a reason that is not known; trying again slowly", "reason", evt.Reason.String())
-		l.again(30 * time.Minute)
+		l.again()
 	}
 	return nil
 }
@@ -513,7 +515,7 @@ func (l *link) pairByCode(ctx context.Context) {
 		}
 		l.Log.Error("ask WhatsApp for a pairing code: is PAIR_PHONE the account's number, with its country code?", "err", mask.Text(err.Error()))
 		l.wm.Disconnect()
-		l.again(30 * time.Minute)
+		l.again()
 		return
 	}
 	l.codes = nil
@@ -531,7 +533,7 @@ func (l *link) pause() {
 	l.show.Stop()
 	l.codes = nil
 	if l.State().Phase != Pairing {
-		l.again(30 * time.Minute)
+		l.again()
 		return
 	}
 	var wait time.Duration
