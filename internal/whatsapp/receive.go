@@ -101,7 +101,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	case *events.MediaRetry:
 		l.reuploaded(evt)
 	case *events.UndecryptableMessage:
-		if l.await(ctx, evt) != nil {
+		if !l.await(ctx, evt) {
 			return false
 		}
 		why := "its sender's phone was asked to send it again"
@@ -263,8 +263,8 @@ type unavailable struct {
 	asked        time.Duration // how old it was when we asked the phone ourselves last; zero: we have not
 }
 
-// await notes that a message did not decrypt.
-func (l *link) await(ctx context.Context, evt *events.UndecryptableMessage) error {
+// await notes that a message did not decrypt, and reports whether that is there to stay.
+func (l *link) await(ctx context.Context, evt *events.UndecryptableMessage) bool {
 	_, me := l.client()
 	l.mu.Lock()
 	room := len(l.awaited) < awaitedMost
@@ -276,10 +276,7 @@ func (l *link) await(ctx context.Context, evt *events.UndecryptableMessage) erro
 		l.unavailable[evt.Info.ID] = unavailable{Chat: evt.Info.Chat, Sender: evt.Info.Sender}
 	}
 	l.mu.Unlock()
-	if !ask {
-		return nil
-	}
-	return l.noteUnavailable(ctx)
+	return !ask || l.noteUnavailable(ctx)
 }
 
 // came reports whether a message was awaited, which it is no more.
@@ -291,7 +288,7 @@ func (l *link) came(ctx context.Context, id string) bool {
 	delete(l.unavailable, id)
 	l.mu.Unlock()
 	if noted {
-		_ = l.noteUnavailable(ctx) // or the phone is asked in vain
+		l.noteUnavailable(ctx) // or the phone is asked in vain
 	}
 	return awaited
 }
@@ -315,8 +312,8 @@ func (l *link) vanished(ctx context.Context, now time.Time) {
 	}
 }
 
-// noteUnavailable notes for the next start which messages came without their text.
-func (c *Client) noteUnavailable(ctx context.Context) error {
+// noteUnavailable notes for the next start which messages came without their text, and reports whether it could.
+func (c *Client) noteUnavailable(ctx context.Context) bool {
 	c.noting.Lock()
 	defer c.noting.Unlock()
 	c.mu.Lock()
@@ -328,7 +325,7 @@ func (c *Client) noteUnavailable(ctx context.Context) error {
 	if err != nil {
 		c.Log.Warn("note which messages came without their text", "err", err)
 	}
-	return err
+	return err == nil
 }
 
 // recall awaits what an earlier process has awaited, and has the phone asked at once.
