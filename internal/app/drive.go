@@ -224,6 +224,12 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 	if admitted && !known && !b.Welcome(m) {
 		return ignored, nil
 	}
+	if admitted && !known && said.Change != nil {
+		// What was heard has become a question, and is not told as it was.
+		if err := box.Hear(ctx, said); err != nil {
+			return "", err
+		}
+	}
 	if admitted {
 		err := box.Put(ctx, m)
 		if err == nil {
