@@ -175,7 +175,7 @@ func (b *Bot) reopen(ctx context.Context, m chat.Message, w *work) error {
 	return nil
 }
 
-// again returns the parts that make the reply of an answered turn fit its changed messages.
+// again returns the parts that make the reply of an answered turn fit its changed messages. Who was shut out since is not answered again.
 func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.Part, error) {
 	if x.Reply == nil || len(x.Reply.Parts) == 0 {
 		return nil, nil
@@ -184,6 +184,11 @@ func (b *Bot) again(ctx context.Context, t *chat.Turn, x chat.Exchange) ([]chat.
 	if slices.ContainsFunc(left, b.alone) {
 		return nil, nil // what a command did stays done
 	}
+	r, err := b.rules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	left = slices.DeleteFunc(left, func(m chat.Message) bool { return !r.allowed(m) })
 	var now []chat.Part
 	if len(left) > 0 {
 		if b.Now().Sub(left[len(left)-1].Time) > editWindow || b.over(left) {

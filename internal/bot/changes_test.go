@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"wabot/internal/access"
 	"wabot/internal/chat"
 )
 
@@ -100,6 +101,18 @@ func TestEditOfWhatWasAnswered(t *testing.T) {
 	}
 	if want := []chat.Reply{{Parts: []chat.Part{{ID: "P1", Text: "The *answer*", Sent: true}}}}; !reflect.DeepEqual(w.replies, want) {
 		t.Errorf("reply became %+v, want %+v", w.replies, want)
+	}
+}
+
+// Somebody who gets no answers any more gets none by an edit: what they were answered is taken back.
+func TestEditBySomebodyShutOut(t *testing.T) {
+	t.Parallel()
+	w, b := newWorld(t)
+	b.Rules.Block = access.List{aliceLID}
+	answeredTurn(w, chat.Part{ID: "P1", Text: "one", Sent: true})
+	w.answers(b, from("!ai the", edit("A")))
+	if slices.Contains(w.did, "complete") || !slices.Contains(w.did, `send OUT1 "" revoking P1`) || w.amended[0].Text != "!ai the" {
+		t.Errorf("did %v, stored %q", w.did, w.amended[0].Text)
 	}
 }
 
