@@ -102,7 +102,7 @@ func TestReadiness(t *testing.T) {
 				Codes         []string
 			}
 			do(json.Unmarshal([]byte(body), &r))
-			if got == code && r.Ready == (code == 200) && r.State == state && strings.Contains(r.Reason, reason) && slices.Equal(r.Codes, codes) {
+			if got == code && r.Ready == (code == 200) && r.State == state && strings.Contains(r.Reason, reason) && (r.Reason == "") == (reason == "") && slices.Equal(r.Codes, codes) {
 				return
 			}
 			select {
@@ -128,6 +128,14 @@ func TestReadiness(t *testing.T) {
 	w.whatsapp.SetDown(false)
 	do(w.says(ctx, `online again`))
 	ready(200, "online", "")
+
+	w.whatsapp.LimitReach(w.device, time.Now().Add(time.Hour))
+	ready(200, "online", "WhatsApp does not let this account start new chats before ")
+	w.whatsapp.LimitReach(w.device, time.Time{})
+	ready(200, "online", "")
+	if n := strings.Count(w.bot.output.String(), "online again"); n != 1 {
+		t.Errorf("online again %d times, want once", n)
+	}
 
 	// When the second answer is there, the first turn has been counted.
 	for _, text := range []string{"hello", "hello again"} {

@@ -563,6 +563,7 @@ func model(ctx context.Context, w *world, args []string) error {
 //	drops | replaces | stream-error CODE | down | up | stalls | unstalls
 //	refuses REASON [CODE SECONDS]: every login from now on | refuses-once REASON | accepts
 //	loses-ack | drops-after | drops-before | rejects | limits: the fate of the bot's next message
+//	limits-reach SECONDS: the account may not start new chats for so long; 0: it may again
 //	refuses-uploads N: so many uploads of media | forgets-media STATUS: deletes all of it
 //	repeats PERSON TEXT: delivers a message of the person to the bot again
 func server(ctx context.Context, w *world, args []string) error {
@@ -605,6 +606,12 @@ func server(ctx context.Context, w *world, args []string) error {
 		s.FateOfNext(w.device, whatsapptest.Reject)
 	case "limits":
 		s.FateOfNext(w.device, whatsapptest.Limit)
+	case "limits-reach":
+		var until time.Time
+		if numbers[0] > 0 {
+			until = time.Now().Add(time.Duration(numbers[0]) * time.Second)
+		}
+		s.LimitReach(w.device, until)
 	case "logins":
 		if err := s.WaitLogins(ctx, w.device, numbers[0]); err != nil {
 			return err

@@ -60,7 +60,7 @@ func newMetrics(models ...string) *metrics {
 		sends:  counters("wabot_sends_total", "Messages given to WhatsApp, by outcome; unknown ones are sent again.", "outcome", "sent", "offline", "refused", "unknown"),
 		events: counters("wabot_whatsapp_events_total", "What happened on the link to WhatsApp.", "event",
 			whatsapp.LoggedIn, whatsapp.Dropped, whatsapp.Undecryptable, whatsapp.Unavailable, whatsapp.NotStored, whatsapp.Panicked, whatsapp.SetAside,
-			whatsapp.Conflicted, whatsapp.LeftOut, whatsapp.Vanished, whatsapp.Resent),
+			whatsapp.Conflicted, whatsapp.LeftOut, whatsapp.Vanished, whatsapp.Resent, whatsapp.Undelivered),
 		again: counters("wabot_repeats_total", "Messages that WhatsApp gave once more: handled ones are dropped, pending ones had not been acknowledged.", "was", handled, pending),
 		undecrypted: counters("wabot_undecrypted_total", "Messages that were not decrypted, by cause. Those with an old counter are repeats and dropped; for the others a retry receipt went out.", "cause",
 			device.Causes...),

@@ -64,6 +64,8 @@ func (s *screen) show(st whatsapp.State) {
 	case st.Phase == last.Phase && st.Reason == last.Reason && st.Next == last.Next:
 	case st.Phase == whatsapp.Ended:
 		// Run returns it as an error, which is printed.
+	case st.Phase == whatsapp.Online && last.Phase == whatsapp.Online:
+		// The client has logged what is new, or it is over.
 	case st.Phase == whatsapp.Online:
 		s.log.Info("online again", "account", mask.JID(st.Account))
 	case st.Reason == "":

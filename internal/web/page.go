@@ -131,7 +131,10 @@ func viewOf(st Status, now time.Time) view {
 	}
 	if st.Model.failing() {
 		if v.Tone == good {
-			v.Tone, v.Reason = wait, "Linked and connected; the model failed last."
+			v.Tone = wait
+			if st.Reason == "" {
+				v.Reason = "Linked and connected; the model failed last."
+			}
 		}
 		v.Notices = append(v.Notices, notice{bad, fmt.Sprintf("The model failed %s ago.", span(now.Sub(st.Model.Failed))), sentence(st.Model.Failure), ""})
 	}

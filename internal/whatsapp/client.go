@@ -106,8 +106,8 @@ type Client struct {
 	noting      sync.Mutex
 	// reuploads are those who wait for the phone to upload media again, by message ID.
 	reuploads map[string][]chan *events.MediaRetry
-	// undelivered are the messages of ours that no device has confirmed, by ID, since when.
-	undelivered map[string]time.Time
+	// undelivered are the messages of ours that no device has confirmed, by ID.
+	undelivered map[string]*sent
 	// unreachable are the devices, by Signal address, whose pre-keys WhatsApp does not give, and the chats for which it always says
 	// that it knows other devices.
 	unreachable map[string]bool
@@ -132,7 +132,7 @@ func New(o Options) *Client {
 
 		unavailable: map[string]unavailable{},
 		reuploads:   map[string][]chan *events.MediaRetry{},
-		undelivered: map[string]time.Time{},
+		undelivered: map[string]*sent{},
 		unreachable: map[string]bool{},
 	}
 }
@@ -396,8 +396,15 @@ func (c *Client) refreshVersion(ctx context.Context, age time.Duration) {
 	c.Log.Debug("WhatsApp web version", "version", store.GetWAVersion().String())
 }
 
-// phoneSeen notes a sign of life of the account's phone, at most once an hour.
+// phoneSeen takes note of a sign of life of the account's phone, which the store and the state are told at most once an hour.
 func (c *Client) phoneSeen(ctx context.Context, at time.Time) {
+	c.mu.Lock()
+	for _, m := range c.undelivered {
+		if m.taken && m.seen.IsZero() {
+			m.seen = time.Now()
+		}
+	}
+	c.mu.Unlock()
 	last := c.State().PhoneSeen
 	if at.Sub(last) < time.Hour {
 		return

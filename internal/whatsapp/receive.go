@@ -3,6 +3,7 @@ package whatsapp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -25,10 +26,11 @@ const (
 	// store that works may refuse it.
 	poison       = 3
 	indigestible = 8
-	// patience is how long a message that did not decrypt is awaited, confirming how long the delivery of one of ours,
-	// awaitedMost how many of either are at once.
+	// patience is how long a message that did not decrypt is awaited, confirming how long the delivery of one of ours, confirmed how long
+	// while the account's phone is there, which gets it too; awaitedMost how many of either are at once.
 	patience    = 5 * time.Minute
 	confirming  = 24 * time.Hour
+	confirmed   = 10 * time.Minute
 	awaitedMost = 10_000
 	// unavailableMost is how many messages that came without their text the account's phone is asked for again.
 	unavailableMost = 100
@@ -117,9 +119,7 @@ func (l *link) handle(ctx context.Context, evt any) (taken bool) {
 	case *events.IdentityChange:
 		l.Log.Info("a contact has a new phone or reinstalled WhatsApp", "contact", mask.JID(evt.JID.String()))
 	case *events.NotifyAccountReachoutTimelock:
-		if evt.IsActive {
-			l.Log.Error("WhatsApp limits this account: it cannot start new chats now; answers in known chats go on", "until", evt.TimeEnforcementEnds.Time)
-		}
+		l.limited(ctx, evt)
 	case *events.AppStateSyncError:
 		l.Log.Warn("app state did not sync; whatsmeow will fetch it whole", "collection", string(evt.Name), "err", mask.Text(evt.Error.Error()))
 	case *events.PushNameSetting, *events.AppStateSyncComplete:
@@ -377,12 +377,51 @@ func (l *link) due(now time.Time) map[string]unavailable {
 	return due
 }
 
+// limited takes note of whether WhatsApp lets the account start new chats.
+func (l *link) limited(ctx context.Context, evt *events.NotifyAccountReachoutTimelock) {
+	now := time.Now()
+	var until time.Time
+	if evt.IsActive {
+		if until = evt.TimeEnforcementEnds.Time; !until.After(now) {
+			until = now.Add(limitedFor)
+		}
+		l.Log.Error("WhatsApp limits this account: it cannot start new chats now; answers in known chats go on", "until", until)
+	}
+	l.setNote(ctx, noteLimited, until)
+	l.set(func(s *State) {
+		s.Limited = until
+		s.refresh(now)
+	})
+}
+
+// sent is a message of ours that no device has confirmed.
+type sent struct {
+	since  time.Time // when we first sent it
+	taken  bool      // by WhatsApp's server
+	seen   time.Time // when the account's phone gave its first sign after that, zero if it did not
+	missed bool      // it was counted
+}
+
 // sending notes that a message of ours is about to be sent, for the first time or again.
 func (c *Client) sending(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, again := c.undelivered[id]; !again && len(c.undelivered) < awaitedMost {
-		c.undelivered[id] = time.Now()
+	if c.undelivered[id] == nil && len(c.undelivered) < awaitedMost {
+		c.undelivered[id] = &sent{since: time.Now()}
+	}
+}
+
+// sentAs notes what became of sending a message: it was taken, or refused for good.
+func (c *Client) sentAs(id string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.undelivered[id]
+	switch {
+	case m == nil:
+	case err == nil:
+		m.taken = true
+	case errors.As(err, new(*RefusedError)):
+		delete(c.undelivered, id)
 	}
 }
 
@@ -393,20 +432,36 @@ func (c *Client) delivered(r *events.Receipt) {
 	}
 	for _, id := range r.MessageIDs {
 		c.mu.Lock()
-		since, ours := c.undelivered[id]
+		m := c.undelivered[id]
 		delete(c.undelivered, id)
 		c.mu.Unlock()
-		if ours && c.Delivered != nil {
-			c.Delivered(time.Since(since))
+		if m != nil && c.Delivered != nil {
+			c.Delivered(time.Since(m.since))
 		}
 	}
 }
 
-// forgetUndelivered drops the messages whose delivery nobody waits for any more at now.
-func (c *Client) forgetUndelivered(now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.DeleteFunc(c.undelivered, func(_ string, since time.Time) bool { return now.Sub(since) > confirming })
+// unconfirmed says, at most once an hour, that messages of ours do not arrive: at now no device has them, though the account's phone was
+// there, or for as long as their delivery is awaited.
+func (l *link) unconfirmed(now time.Time) {
+	l.mu.Lock()
+	missed := 0
+	maps.DeleteFunc(l.undelivered, func(_ string, m *sent) bool {
+		old := now.Sub(m.since) > confirming
+		if !m.missed && (old || !m.seen.IsZero() && now.Sub(m.seen) > confirmed) {
+			m.missed = true
+			missed++
+		}
+		return old
+	})
+	l.mu.Unlock()
+	for range missed {
+		l.count(Undelivered)
+	}
+	if missed > 0 && now.Sub(l.doubted) > time.Hour {
+		l.doubted = now
+		l.Log.Warn("messages of ours have not reached any device, not the account's phone either: look there whether they show; link the bot anew if they never do", "messages", missed)
+	}
 }
 
 // strike decides on a message that failed through its own fault: it is refused, so that it comes again,

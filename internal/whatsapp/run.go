@@ -42,6 +42,8 @@ const (
 	probe = 5 * time.Second
 	// WhatsApp unlinks the devices of a phone that is away for 14 days; after absent the log says so.
 	absent = 12 * 24 * time.Hour
+	// limitedFor is how long WhatsApp limits an account where it does not say until when.
+	limitedFor = 24 * time.Hour
 )
 
 // Run pairs if the store has no device, connects, and keeps the link until ctx is done; then it
@@ -71,15 +73,10 @@ func (c *Client) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	var seen time.Time
-	err = c.outlast(ctx, func() error {
-		_, err := c.note(ctx, notePhone, &seen)
-		return err
-	})
+	err = c.outlast(ctx, func() error { return c.remember(ctx) })
 	if err != nil {
 		return unlessDone(ctx, err)
 	}
-	c.set(func(s *State) { s.PhoneSeen = seen })
 	err = c.outlast(ctx, func() error { return c.recall(ctx) })
 	if err != nil {
 		return unlessDone(ctx, err)
@@ -143,6 +140,7 @@ type link struct {
 	failing  bool        // the store failed when it was tried last
 	fetching bool        // regain runs
 	warned   time.Time   // when the log said last that the phone is away
+	doubted  time.Time   // when it said last that messages do not arrive
 	tries    int         // connects by ourselves in a row
 	round    int         // rounds of pairing codes
 	down     time.Time   // since when we are not logged in, zero while we are
@@ -208,7 +206,7 @@ func (l *link) run(ctx context.Context) error {
 			err = l.follow(ctx, &events.StreamReplaced{})
 		case <-tick.C:
 			l.vanished(ctx, time.Now())
-			l.forgetUndelivered(time.Now())
+			l.unconfirmed(time.Now())
 			l.look(ctx)
 		}
 		if err != nil {
@@ -316,10 +314,13 @@ func (l *link) look(ctx context.Context) {
 	}
 	if l.wm.IsLoggedIn() && l.wm.IsConnected() {
 		l.down = time.Time{}
-		if phase == Connecting && !l.silent {
-			// The word that an earlier connection broke came after the login of this one.
-			l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
-		}
+		l.set(func(s *State) {
+			if phase == Connecting && !l.silent {
+				// The word that an earlier connection broke came after the login of this one.
+				s.Phase = Online
+			}
+			s.refresh(time.Now())
+		})
 		return
 	}
 	if l.down.IsZero() {
@@ -365,8 +366,9 @@ func (l *link) follow(ctx context.Context, evt any) error {
 		l.identify(l.wm.Store)
 		l.Log.Info("paired; connecting as the new device", "account", mask.JID(evt.ID.String()))
 		l.set(func(s *State) {
-			s.Phase, s.Reason, s.Next, s.QR, s.Code, s.Expires = Connecting, "", "", "", "", time.Time{}
+			s.Phase, s.Reason, s.Next, s.QR, s.Code, s.Expires, s.Limited = Connecting, "", "", "", "", time.Time{}, time.Time{}
 		})
+		l.setNote(ctx, noteLimited, time.Time{}) // of an earlier account
 		l.down = time.Now()
 		l.redial.Reset(join)
 	case *events.ManualLoginReconnect:
@@ -482,7 +484,10 @@ func (l *link) connected(ctx context.Context) {
 	clear(l.unreachable)
 	l.mu.Unlock()
 	l.present(ctx, busy)
-	l.set(func(s *State) { s.Phase, s.Reason, s.Next = Online, "", "" })
+	l.set(func(s *State) {
+		s.Phase = Online
+		s.refresh(time.Now())
+	})
 }
 
 // showCode shows the next pairing QR code, or ends the round when there is none left.

@@ -35,7 +35,7 @@ const (
 // Send sends one part of a reply to a chat and returns once WhatsApp's server has taken it. With
 // quote the part quotes that message. Any error but a *RefusedError leaves the outcome open: send
 // the part again, with the same ID, and people see it once.
-func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.Message) error {
+func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.Message) (err error) {
 	wm, _ := c.client()
 	if wm == nil || !wm.IsLoggedIn() {
 		return ErrOffline
@@ -45,6 +45,7 @@ func (c *Client) Send(ctx context.Context, to string, p chat.Part, quote *chat.M
 		return fmt.Errorf("send to a chat with a bad address: %w", err)
 	}
 	c.sending(p.ID) // the receipt may be quicker than the return
+	defer func() { c.sentAs(p.ID, err) }()
 	err = c.deliver(ctx, wm, jid, p.ID, func() *waE2E.Message { return partMessage(wm, jid, p, quote) })
 	switch {
 	case err == nil:

@@ -38,10 +38,24 @@ type State struct {
 	// PhoneSeen is when the account's phone last gave a sign, zero if it never did. WhatsApp unlinks
 	// companions of a phone that is away for 14 days.
 	PhoneSeen time.Time
+	// Limited is until when WhatsApp does not let the account start new chats, zero where it did not say so.
+	Limited time.Time
 	// WebVersion is the version of WhatsApp's web client that we pass for, WebVersionAt when the newest was last
 	// looked up, zero if it never was.
 	WebVersion   string
 	WebVersionAt time.Time
+}
+
+// refresh is what there is to say of the state at now where it is Online: what WhatsApp forbids the account.
+func (s *State) refresh(now time.Time) {
+	if s.Phase != Online {
+		return
+	}
+	s.Reason, s.Next = "", ""
+	if now.Before(s.Limited) {
+		s.Reason = "WhatsApp does not let this account start new chats before " + s.Limited.Local().Format(time.RFC1123)
+		s.Next = "answers in known chats go on; let others write first, and send less"
+	}
 }
 
 // Event is something that happens on the link and is counted.
@@ -58,6 +72,7 @@ const (
 	SetAside      Event = "set_aside"     // a message that made us panic each time
 	Vanished      Event = "vanished"      // a message that did not decrypt and never came again
 	Resent        Event = "resent"        // a message of ours, to a device that could not decrypt it
+	Undelivered   Event = "undelivered"   // a message of ours that no device confirms, though the account's phone is there, or for a day
 	Conflicted    Event = "conflicted"    // a send crossed a message of the same person and was repeated
 	LeftOut       Event = "left_out"      // a send that left out a device, as the store failed or WhatsApp did not give its pre-keys; it is repeated
 )
@@ -129,6 +144,7 @@ const (
 	noteDead      = "whatsapp.dead-letter."
 	noteProbe     = "whatsapp.probe"
 	noteAwaited   = "whatsapp.unavailable"
+	noteLimited   = "whatsapp.limited"
 )
 
 // note reads the note key into v and reports whether there was one.
@@ -141,6 +157,19 @@ func (c *Client) note(ctx context.Context, key string, v any) (bool, error) {
 		return false, fmt.Errorf("read note %s: %w", key, err)
 	}
 	return true, nil
+}
+
+// remember takes into the state what an earlier process has noted.
+func (c *Client) remember(ctx context.Context) error {
+	var seen, limited time.Time
+	if _, err := c.note(ctx, notePhone, &seen); err != nil {
+		return err
+	}
+	if _, err := c.note(ctx, noteLimited, &limited); err != nil {
+		return err
+	}
+	c.set(func(s *State) { s.PhoneSeen, s.Limited = seen, limited })
+	return nil
 }
 
 // LastOnline is when the device that the notes belong to was last logged in; zero if it never was.

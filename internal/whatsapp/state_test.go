@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.mau.fi/util/jsontime"
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
@@ -222,6 +223,101 @@ func TestMessageThatNeverDecryptsIsSaid(t *testing.T) {
 	if counted[Vanished] != 2 || counted[Undecryptable] != 3 {
 		t.Errorf("counted %v, want 3 undecryptable and 2 vanished", counted)
 	}
+}
+
+// That messages of ours do not arrive is counted once each, and said once an hour: those that the account's phone, which gets them too, does
+// not confirm while it is there, and those that nobody has confirmed for a day. A phone that is away, and people who are, are no trouble.
+func TestMessageThatDoesNotArriveIsSaid(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := newLink("1", &notes{kept: map[string][]byte{}})
+	l.Log = slog.New(slog.NewTextHandler(&out, nil))
+	counted, delivered := 0, 0
+	l.Count = func(e Event) {
+		if e == Undelivered {
+			counted++
+		}
+	}
+	l.Delivered = func(time.Duration) { delivered++ }
+	send := func(id string, err error) {
+		l.sending(id)
+		l.sentAs(id, err)
+	}
+	now := time.Now()
+	is := func(later time.Duration, missed, said int) {
+		t.Helper()
+		l.unconfirmed(now.Add(later))
+		if n := strings.Count(out.String(), "have not reached any device"); counted != missed || n != said {
+			t.Errorf("after %v: %d counted and %d said, want %d and %d", later, counted, n, missed, said)
+		}
+	}
+	send("AWAY", nil)
+	send("CONFIRMED", nil)
+	send("REFUSED", &RefusedError{Code: 463})
+	send("OPEN", errSend)
+	is(2*confirmed, 0, 0)
+
+	phone := types.MessageSource{Chat: alicePN, Sender: ownPN, IsFromMe: true}
+	receipt := func(kind types.ReceiptType, ids ...string) {
+		l.handle(t.Context(), &events.Receipt{MessageSource: phone, Type: kind, MessageIDs: ids, Timestamp: time.Now()})
+	}
+	receipt(types.ReceiptTypeSender, "CONFIRMED")
+	send("LATER", nil) // of which the phone may not have heard
+	is(confirmed/2, 0, 0)
+	is(2*confirmed, 1, 1)
+	receipt(types.ReceiptTypeReadSelf, "OTHERS")
+	is(2*confirmed, 2, 1)
+	is(2*time.Hour, 2, 1)
+	receipt(types.ReceiptTypeSender, "LATER")
+	if delivered != 2 {
+		t.Errorf("%d were delivered, want 2", delivered)
+	}
+	is(confirming+time.Minute, 3, 2)
+	if len(l.undelivered) > 0 {
+		t.Errorf("awaited still: %v", l.undelivered)
+	}
+}
+
+// That WhatsApp does not let the account start new chats is said with the state while it lasts, over connections and restarts.
+func TestLimitIsPartOfTheState(t *testing.T) {
+	t.Parallel()
+	n := &notes{kept: map[string][]byte{}}
+	l := newLink("1", n)
+	now := time.Now()
+	is := func(l *link, at time.Time, limited bool) {
+		t.Helper()
+		l.set(func(s *State) {
+			s.Phase = Online
+			s.refresh(at)
+		})
+		if s := l.State(); (s.Reason != "") != limited || (s.Next != "") != limited {
+			t.Errorf("limited is %v, the state %+v", limited, s)
+		}
+	}
+	is(l, now, false)
+	for _, row := range []struct {
+		ends  time.Time
+		lasts time.Duration
+	}{{now.Add(time.Hour), time.Hour}, {time.Time{}, limitedFor}} {
+		l.handle(t.Context(), &events.NotifyAccountReachoutTimelock{IsActive: true, TimeEnforcementEnds: jsontime.UnixString{Time: row.ends}})
+		if s := l.State(); s.Reason == "" {
+			t.Errorf("state %+v of an account that is limited", s)
+		}
+		is(l, now.Add(row.lasts-time.Minute), true)
+		is(l, now.Add(row.lasts+time.Minute), false)
+		l.follow(t.Context(), &events.Disconnected{})
+		is(l, now, true)
+		next := newLink("1", n)
+		if err := next.remember(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		is(next, now, true)
+	}
+	l.handle(t.Context(), &events.NotifyAccountReachoutTimelock{})
+	if s := l.State(); s.Reason != "" || s.Next != "" {
+		t.Errorf("state %+v after the end of the limit", s)
+	}
+	is(l, now, false)
 }
 
 // The account's phone is asked for a message that came without its text until it comes, or has been asked and our patience has ended; who

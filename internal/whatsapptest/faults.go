@@ -173,6 +173,22 @@ func (s *Server) StaleStreamError(device types.JID, code int) {
 // Replace ends the device's connection as if the device had logged in elsewhere.
 func (s *Server) Replace(device types.JID) { s.endLinks(device, replaced()) }
 
+// LimitReach tells the device that its account may not start new chats until a time; zero tells it that it may again.
+func (s *Server) LimitReach(device types.JID, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.deviceOf(device)
+	if d == nil {
+		return
+	}
+	lock := `{"is_active":false}`
+	if !until.IsZero() {
+		lock = fmt.Sprintf(`{"is_active":true,"time_enforcement_ends":"%d"}`, until.Unix())
+	}
+	update := []byte(`{"data":{"xwa2_notify_account_reachout_timelock":` + lock + `}}`)
+	s.notify(d, waBinary.Attrs{"from": types.ServerJID, "type": "mex"}, waBinary.Node{Tag: "update", Content: update})
+}
+
 // ExpirePairings ends the connections of all clients that are not paired, as the real server
 // does when their pairing refs have run out.
 func (s *Server) ExpirePairings() {
