@@ -548,3 +548,25 @@ func TestForeignDirectoryKeepsItsMode(t *testing.T) {
 		})
 	}
 }
+
+// A process that is being started holds the lock for a moment with the one that starts it; that is no other wabot.
+func TestLockWhileProcessesStart(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	var starting sync.WaitGroup
+	for range 2 {
+		starting.Go(func() {
+			for ctx.Err() == nil {
+				if err := exec.Command("true").Run(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	defer starting.Wait()
+	defer stop()
+	dir := t.TempDir()
+	for range 50 {
+		closeStore(t, openStore(t, dir))
+	}
+}
