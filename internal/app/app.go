@@ -183,7 +183,8 @@ func run(ctx context.Context, p Process, args []string) error {
 		store = p.Around(store)
 	}
 	site.opened(store)
-	screen := newScreen(p.Stdout, &codes, log, cfg.DefaultModel().Prefix)
+	page, _ := reachable(cfg.HTTP.Addr) // an error says that nobody knows its address
+	screen := newScreen(p.Stdout, &codes, log, cfg.DefaultModel().Prefix, page)
 	opened.refuse = func(ctx context.Context) error { return ownSession(ctx, p, cfg.Store, store, log) }
 	starting, begun := watchStart(ctx, store.Ping, cfg.Store.MongoWait, log)
 	defer begun()

@@ -67,7 +67,7 @@ const own = "you@terminal"
 func converse(ctx context.Context, p Process, args []string) (err error) {
 	flags := flag.NewFlagSet(chatName, flag.ContinueOnError)
 	name := flags.String("model", "", "the model that answers what begins with no prefix")
-	as := flags.String("as", "", "who asks")
+	as := flags.String("as", own, "who asks")
 	fresh := flags.Bool("new", false, "remember and keep nothing")
 	flags.SetOutput(io.Discard)
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -80,7 +80,7 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 		return chatError("unexpected argument %q: questions are typed, or come from a pipe", flags.Arg(0))
 	}
 	number := ""
-	if *as != "" {
+	if *as != own {
 		if number, err = config.PhoneNumber(*as); err != nil {
 			return chatError("--as: %v", err)
 		}

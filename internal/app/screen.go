@@ -20,14 +20,15 @@ type screen struct {
 	codes  *sync.Mutex // held while a code is printed, so that no line of the log comes between its lines
 	log    *slog.Logger
 	prefix string
+	page   string // the address of the page, empty where there is none to name
 
 	mu   sync.Mutex
 	last whatsapp.State
 	met  bool // who we are was said
 }
 
-func newScreen(out io.Writer, codes *sync.Mutex, log *slog.Logger, prefix string) *screen {
-	return &screen{out: out, codes: codes, log: log, prefix: prefix}
+func newScreen(out io.Writer, codes *sync.Mutex, log *slog.Logger, prefix, page string) *screen {
+	return &screen{out: out, codes: codes, log: log, prefix: prefix, page: page}
 }
 
 // held is a writer that waits while a lock is held.
@@ -53,6 +54,11 @@ func (s *screen) show(st whatsapp.State) {
 		s.pairing(st, "Link wabot to your WhatsApp account. On the phone:\n  WhatsApp > Settings > Linked devices > Link a device\nand point the phone at this code. It works until %s and is then replaced by another.\n", func(w io.Writer) {
 			// A pairing text is never too long for a QR code.
 			_ = qr.Write(w, st.QR, qr.Options{})
+			if s.page != "" {
+				fmt.Fprintf(w, "Does it not fit, or not scan? http://%s shows it as a picture; or set PAIR_PHONE, to type a code on the phone instead.\n", s.page)
+			} else {
+				fmt.Fprintln(w, "Does it not fit, or not scan? Set PAIR_PHONE, to type a code on the phone instead.")
+			}
 		})
 	case st.Code != "" && st.Code != last.Code:
 		s.pairing(st, "Link wabot to your WhatsApp account. On the phone:\n  WhatsApp > Settings > Linked devices > Link a device > Link with phone number instead\nand type this code. It works until %s and is then replaced by another.\n", func(w io.Writer) {

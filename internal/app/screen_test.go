@@ -43,7 +43,7 @@ func TestCodeIsWrittenInLines(t *testing.T) {
 	}}
 	screen.on()
 	logging.Wait()
-	shown := newScreen(writers{&screen, &out}, &codes, log, "!ai")
+	shown := newScreen(writers{&screen, &out}, &codes, log, "!ai", "127.0.0.1:3000")
 	shown.show(whatsapp.State{Phase: whatsapp.Pairing, QR: text, Expires: time.Now()})
 	logging.Wait()
 	all := strings.Join(out.all, "")
@@ -54,6 +54,9 @@ func TestCodeIsWrittenInLines(t *testing.T) {
 		if strings.Count(piece, "\n") != 1 || !strings.HasSuffix(piece, "\n") {
 			t.Errorf("a piece is %q, want one line", piece)
 		}
+	}
+	if want := "Does it not fit, or not scan? http://127.0.0.1:3000 shows it as a picture; or set PAIR_PHONE, "; !strings.Contains(all, want) {
+		t.Errorf("no %q below\n%s", want, all)
 	}
 	last := strings.LastIndex(all, "\x1b[0m\n")
 	if first := strings.Index(all, "\x1b["); strings.Contains(all[first:last], "something") {
