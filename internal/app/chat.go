@@ -258,12 +258,15 @@ func (t *talk) run(ctx context.Context) error {
 	}
 }
 
+// longest is how many bytes a line may have.
+const longest = 1 << 20
+
 // Lines gives the lines of r, and on ended what ended them: an error, or nil at the end of r. Once ctx is done no more come.
 func Lines(ctx context.Context, r io.Reader) (lines <-chan string, ended <-chan error) {
 	to, end := make(chan string), make(chan error, 1)
 	go func() {
 		s := bufio.NewScanner(r)
-		s.Buffer(nil, 1<<20)
+		s.Buffer(nil, longest)
 		for s.Scan() {
 			select {
 			case to <- s.Text():
@@ -271,7 +274,11 @@ func Lines(ctx context.Context, r io.Reader) (lines <-chan string, ended <-chan 
 				return
 			}
 		}
-		end <- s.Err()
+		err := s.Err()
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = fmt.Errorf("a line may have %d MiB at most", longest>>20)
+		}
+		end <- err
 	}()
 	return to, end
 }
