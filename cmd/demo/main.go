@@ -27,6 +27,7 @@ import (
 
 	"wabot/internal/app"
 	"wabot/internal/config"
+	"wabot/internal/inbox"
 	"wabot/internal/llmtest"
 	"wabot/internal/whatsapp"
 	"wabot/internal/whatsapptest"
@@ -63,8 +64,11 @@ func read(ctx context.Context, args []string) (exit int) {
 	return app.ExitCode(app.Run(ctx, app.Process{Args: args, Stdin: os.Stdin, Stdout: os.Stdout}))
 }
 
-// patience bounds the wait for an answer to a line that was piped in.
-const patience = 5 * time.Minute
+// patience bounds the wait for the bot to be done with a line that was piped in, onTheWay the one for what it then has sent.
+const (
+	patience = 5 * time.Minute
+	onTheWay = 2 * time.Second
+)
 
 // run is the demo. self runs this program again; echo repeats each line of in, which no terminal has shown.
 func run(ctx context.Context, self []string, getenv func(string) string, dotenv string, in io.Reader, echo bool, screen, errs io.Writer) error {
@@ -102,7 +106,7 @@ func run(ctx context.Context, self []string, getenv func(string) string, dotenv 
 		settings["OPENAI_BASE_URL"], settings["OPENAI_MODEL"] = model.URL(), "built-in"
 	}
 
-	d := &demo{out: out, echo: echo, phone: server.NewPhone("You"), said: make(chan struct{}, 1)}
+	d := &demo{out: out, echo: echo, phone: server.NewPhone("You"), said: make(chan struct{}, 1), ended: make(chan struct{}, 1)}
 	fmt.Fprintln(out, "This is a simulated WhatsApp; the bot is the real one. It shows the code to link it:")
 	g, ctx := errgroup.WithContext(ctx)
 	bot, stopBot := context.WithCancel(ctx)
@@ -112,6 +116,11 @@ func run(ctx context.Context, self []string, getenv func(string) string, dotenv 
 		defer stopBot()
 		return app.Run(bot, app.Process{
 			Self: self, Getenv: lookup, Dotenv: dotenv, Stdout: out, Stderr: errs, WhatsApp: server.HTTPClient(),
+			Ended: func(o inbox.Outcome) {
+				if o == inbox.Answered || o == inbox.Apologized || o == inbox.GivenUp {
+					token(d.ended)
+				}
+			},
 			Watch: func(s whatsapp.State) {
 				if s.QR != "" {
 					select {
@@ -169,8 +178,8 @@ type demo struct {
 	out   io.Writer
 	echo  bool
 	phone *whatsapptest.Phone
-	// said gets a token when a message of the bot was shown.
-	said chan struct{}
+	// said gets a token when a message of the bot was shown, ended when the bot is done with what it was sent.
+	said, ended chan struct{}
 }
 
 // chat sends each line of in and shows what comes back, until in ends; then it has the bot stop and
@@ -230,12 +239,26 @@ func (d *demo) say(ctx context.Context, line string) error {
 		return nil
 	}
 	select {
-	case <-d.said:
-		return nil
+	case <-d.ended:
 	case <-time.After(patience):
 		return fmt.Errorf("no answer within %v", patience)
 	case <-ctx.Done():
 		return nil
+	}
+	select {
+	case <-d.said:
+	case <-time.After(onTheWay):
+		fmt.Fprintln(d.out, "(no answer)")
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// token puts one into c where there is none.
+func token(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -268,10 +291,7 @@ func (d *demo) show(c whatsapptest.Change) {
 	case !byBot(c.Message):
 	case c.Kind == "message":
 		fmt.Fprintln(d.out, "bot:", c.Message.Text)
-		select {
-		case d.said <- struct{}{}:
-		default:
-		}
+		token(d.said)
 	case c.Kind == "edit":
 		fmt.Fprintln(d.out, "bot, edited:", c.Message.Text)
 	case c.Kind == "revoke":

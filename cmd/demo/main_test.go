@@ -75,10 +75,10 @@ func inOrder(t *testing.T, screen string, want ...string) {
 func TestPipe(t *testing.T) {
 	s := &screen{more: make(chan struct{}, 1)}
 	nothing := func(string) string { return "" }
-	if err := run(t.Context(), self(), nothing, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n\n!help\n!status\n/send testdata/note.pdf\n/send nothing.pdf\n"), true, s, s); err != nil {
+	if err := run(t.Context(), self(), nothing, filepath.Join(t.TempDir(), ".env"), strings.NewReader("hello\n\n!help\n!status\n/send testdata/note.pdf\n/send nothing.pdf\n!pause\nstill there?\n!resume\n"), true, s, s); err != nil {
 		t.Fatalf("%v\n%s", err, s)
 	}
-	inOrder(t, s.String(), "38;5;231", "The simulated phone scans it.", "Online as ", "you: hello", "bot: I am the demo's built-in model", "hello", "you: !help", "bot: I am an AI assistant.", "you: !status", "It keeps its state in: files. Messages that wait: 0.", "you: /send testdata/note.pdf", "bot: ", "The train leaves at 12:07", "not sent: open nothing.pdf: ")
+	inOrder(t, s.String(), "38;5;231", "The simulated phone scans it.", "Online as ", "you: hello", "bot: I am the demo's built-in model", "hello", "you: !help", "bot: I am an AI assistant.", "you: !status", "It keeps its state in: files. Messages that wait: 0.", "you: /send testdata/note.pdf", "bot: ", "The train leaves at 12:07", "not sent: open nothing.pdf: ", "you: still there?", "(no answer)", "you: !resume", "bot: I answer here again.")
 	if strings.Contains(s.String(), "level=") {
 		t.Errorf("log lines between the conversation:\n%s", s)
 	}

@@ -88,7 +88,7 @@ func (d *driver) run(ctx context.Context) error {
 
 func (d *driver) newInbox(rules bot.Rules) *inbox.Inbox {
 	return inbox.New(watchedStore{d.store, d.site.metrics}, inbox.Options{
-		Ended:    d.site.metrics.turn,
+		Ended:    d.ended,
 		Ready:    d.ready,
 		GiveUp:   func(ctx context.Context, t chat.Turn, cause error) error { return d.bot.GiveUp(ctx, t, cause) },
 		Debounce: d.cfg.Chat.Debounce,
@@ -98,6 +98,13 @@ func (d *driver) newInbox(rules bot.Rules) *inbox.Inbox {
 		Lease:    turnTime(d.cfg),
 		History:  d.cfg.Model.History,
 	}, d.log)
+}
+
+func (d *driver) ended(o inbox.Outcome, waited time.Duration) {
+	d.site.metrics.turn(o, waited)
+	if d.Ended != nil {
+		d.Ended(o)
+	}
 }
 
 func (d *driver) newClient() *whatsapp.Client {
