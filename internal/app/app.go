@@ -62,6 +62,7 @@ type Process struct {
 type command struct {
 	name  string
 	about string
+	usage string // in full, empty where about says it all
 	run   func(ctx context.Context, p Process, args []string) error
 }
 
@@ -71,17 +72,17 @@ const daemon = "run"
 // commands are the program's commands, in the order that help lists them.
 func commands() []command {
 	return []command{
-		{daemon, "link to WhatsApp (a QR code the first time) and answer messages; the default", run},
-		{chatName, "try models and instructions in the terminal, without WhatsApp; wabot chat -h says how", converse},
-		{"init", "write .env with random passwords, and ask for the model's key", initialize},
-		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", examine},
-		{explainName, "tell why a message was not answered, or how: explain MESSAGE_ID, or explain --last N; also beside a running wabot", explain},
-		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", healthcheck},
-		{"relay", "serve at HTTP_ADDR the page of whichever wabot leads behind HOST:PORT; docker-compose.yml does", relay},
-		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", session},
-		{"logout", "unlink the device from WhatsApp and delete its keys; asks first", logout},
-		{"version", "print the version", printVersion},
-		{"help", "print this text", help},
+		{daemon, "link to WhatsApp (a QR code the first time) and answer messages; the default", "", run},
+		{chatName, "try models and instructions in the terminal, without WhatsApp; wabot chat -h says how", chatUsage, converse},
+		{"init", "write .env with random passwords, and ask for the model's key", "", initialize},
+		{"doctor", "look at everything the bot needs, and say what to do; also beside a running wabot", "", examine},
+		{explainName, "tell why a message was not answered, or how: explain MESSAGE_ID, or explain --last N; also beside a running wabot", explainUsage, explain},
+		{"healthcheck", "ask the running wabot whether it lives, at HTTP_ADDR", "", healthcheck},
+		{"relay", "serve at HTTP_ADDR the page of whichever wabot leads behind HOST:PORT; docker-compose.yml does", "", relay},
+		{"session", "copy, back up, restore, show, verify or delete what a store keeps; wabot session help says how", sessionUsage, session},
+		{"logout", "unlink the device from WhatsApp and delete its keys; asks first", logoutUsage, logout},
+		{"version", "print the version", "", printVersion},
+		{"help", "print this text, or help COMMAND: more of one", "", help},
 	}
 }
 
@@ -92,10 +93,10 @@ func Run(ctx context.Context, p Process) error {
 	if len(args) > 0 {
 		name, args = args[0], args[1:]
 	}
-	switch name {
-	case "-h", "-help", "--help":
+	switch {
+	case asksHelp(name):
 		name = "help"
-	case "-v", "-version", "--version":
+	case name == "-v" || name == "-version" || name == "--version":
 		name = "version"
 	}
 	if name == Read && len(args) == 1 {
@@ -104,6 +105,9 @@ func Run(ctx context.Context, p Process) error {
 	for _, c := range commands() {
 		if c.name != name {
 			continue
+		}
+		if slices.ContainsFunc(args, asksHelp) {
+			c.run = c.help
 		}
 		if name == daemon || isTerminal(p.Stdout) {
 			return c.run(ctx, p, args)
@@ -126,6 +130,15 @@ func (p Process) reader() media.Reader {
 	return media.Reader{Command: append(slices.Clone(p.Self), Read)}
 }
 
+// asksHelp reports whether an argument asks how a command is used.
+func asksHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+// help prints how the command is used.
+func (c command) help(_ context.Context, p Process, _ []string) error {
+	fmt.Fprint(p.Stdout, cmp.Or(c.usage, fmt.Sprintf("wabot %s: %s\n\nwabot help lists all commands.\n", c.name, c.about)))
+	return nil
+}
+
 // noArguments is the error of a command that takes none and was given some.
 func noArguments(args []string) error {
 	if len(args) > 0 {
@@ -139,13 +152,21 @@ func printVersion(_ context.Context, p Process, args []string) error {
 	return noArguments(args)
 }
 
-func help(_ context.Context, p Process, args []string) error {
+func help(ctx context.Context, p Process, args []string) error {
+	if len(args) > 0 {
+		for _, c := range commands() {
+			if c.name == args[0] {
+				return c.help(ctx, p, nil)
+			}
+		}
+		return usageError("unknown command %q", args[0])
+	}
 	fmt.Fprint(p.Stdout, "wabot is a WhatsApp AI bot.\n\nUsage: wabot [command]\n\n")
 	for _, c := range commands() {
 		fmt.Fprintf(p.Stdout, "  wabot %-12s %s\n", c.name, c.about)
 	}
 	fmt.Fprintf(p.Stdout, "\nSettings come from the environment and from the file .env; .env.example lists them.\n\nExit codes:\n%s", exitCodes)
-	return noArguments(args)
+	return nil
 }
 
 // run is the daemon.

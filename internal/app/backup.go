@@ -121,6 +121,9 @@ func (c sessions) restore(ctx context.Context, flags *flag.FlagSet, args []strin
 			return &configError{fmt.Errorf("open the backup: %w", err)}
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.IsDir() {
+			return &configError{fmt.Errorf("%s is a directory; name the backup in it", path)}
+		}
 		file = bufio.NewReader(f)
 	}
 	if file == nil {

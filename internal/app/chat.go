@@ -70,10 +70,7 @@ func converse(ctx context.Context, p Process, args []string) (err error) {
 	as := flags.String("as", own, "who asks")
 	fresh := flags.Bool("new", false, "remember and keep nothing")
 	flags.SetOutput(io.Discard)
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		fmt.Fprint(p.Stdout, chatUsage)
-		return nil
-	} else if err != nil {
+	if err := flags.Parse(args); err != nil {
 		return chatError("%v", err)
 	}
 	if flags.NArg() > 0 {

@@ -51,14 +51,18 @@ type trails interface {
 func explain(ctx context.Context, p Process, args []string) (err error) {
 	flags := flag.NewFlagSet(explainName, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	last := flags.Int("last", usualLast, "how many of the newest messages to tell of")
+	last, given := usualLast, false
+	flags.Func("last", "how many of the newest messages to tell of", func(n string) (err error) {
+		given = true
+		if last, err = strconv.Atoi(n); err != nil || last < 1 || last > mostLast {
+			return fmt.Errorf("write a number from 1 to %d", mostLast)
+		}
+		return nil
+	})
 	texts := flags.Bool("texts", false, "show what was said")
 	var ids []string
 	for rest := args; ; rest = flags.Args()[1:] { // flags may stand after the ID, too
-		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(p.Stdout, explainUsage)
-			return nil
-		} else if err != nil {
+		if err := flags.Parse(rest); err != nil {
 			return explainError("%v", err)
 		}
 		if flags.NArg() == 0 {
@@ -66,15 +70,11 @@ func explain(ctx context.Context, p Process, args []string) (err error) {
 		}
 		ids = append(ids, flags.Arg(0))
 	}
-	given := false
-	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "last" })
 	switch {
 	case len(ids) > 1:
 		return explainError("one message at a time: unexpected argument %q", ids[1])
 	case len(ids) > 0 && given:
 		return explainError("give a message's ID or --last, not both")
-	case *last < 1 || *last > mostLast:
-		return explainError("--last %d: write a number from 1 to %d", *last, mostLast)
 	}
 	cfg, err := storeSettings(p)
 	if err != nil {
@@ -89,7 +89,7 @@ func explain(ctx context.Context, p Process, args []string) (err error) {
 	if len(ids) > 0 {
 		all, err = store.Trails(ctx, ids[0])
 	} else {
-		all, err = store.Latest(ctx, *last)
+		all, err = store.Latest(ctx, last)
 	}
 	switch {
 	case err != nil:

@@ -84,7 +84,7 @@ func TestExplainRefuses(t *testing.T) {
 		{[]string{"A", "B"}, "one message at a time"},
 		{[]string{"A", "--last", "3"}, "not both"},
 		{[]string{"--last", "0"}, "from 1 to 10000"},
-		{[]string{"--last", "many"}, "invalid value"},
+		{[]string{"--last", "many"}, "write a number from 1 to 10000"},
 		{[]string{"--text"}, "not defined: -text; wabot explain --help says how"},
 		{[]string{"A", "--texts"}, "there is no session here yet"},
 		{nil, "there is no session here yet"},

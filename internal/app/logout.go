@@ -17,6 +17,12 @@ import (
 	"wabot/internal/whatsapp"
 )
 
+const logoutUsage = `wabot logout unlinks the device from WhatsApp and deletes its keys; it asks first. The chats and their history are kept for the
+same account to be linked again. Stop wabot first.
+
+  --yes    do not ask
+`
+
 // unlinking is how long logout tries to reach WhatsApp.
 const unlinking = time.Minute
 

@@ -70,7 +70,7 @@ func session(ctx context.Context, p Process, args []string) error {
 		"import-baileys": sessions.importBaileys,
 	}[sub]
 	switch {
-	case sub == "help" || sub == "-h" || sub == "--help":
+	case sub == "help":
 		fmt.Fprint(p.Stdout, sessionUsage)
 		return noArguments(args)
 	case sub == "":
