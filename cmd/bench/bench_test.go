@@ -2,13 +2,15 @@ package main
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"log/slog"
 	"wabot/internal/sqlitestore"
 )
 
@@ -30,6 +32,45 @@ func TestReport(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "database commands") {
 		t.Errorf("a figure that no peer has is shown:\n%s", out.String())
+	}
+}
+
+// Bounds are off without their flags; each that is passed is told of, in the words of the report; one of a peer that is not measured is
+// bad usage.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	bare, files := &peer{name: "bare"}, &peer{name: "files"}
+	results := map[*peer][]result{
+		bare:  {{p50: 10 * time.Millisecond, one: 100}, {p50: 40 * time.Millisecond, one: 100}},
+		files: {{p50: 15 * time.Millisecond, one: 70, ready: time.Second, idle: 41e6}, {p50: 60 * time.Millisecond, one: 70, ready: time.Second, idle: 41e6}},
+	}
+	for _, row := range []struct {
+		args string
+		want []string
+	}{
+		{"", nil},
+		{"-most-p50=1.6 -least-rate=0.6 -most-idle=42 -most-ready=1.1", nil},
+		{"-most-p50=1.4", []string{"answer, p50 of files is 1.50× that of bare, where -most-p50 allows 1.40× that of bare at most"}},
+		{"-least-rate=0.8 -most-idle=40 -most-ready=0.5", []string{
+			"messages/s, one chat of files is 0.70× that of bare, where -least-rate allows 0.80× that of bare at least",
+			"memory, idle of files is 41.0 MB, where -most-idle allows 40.0 MB at most",
+			"start to ready of files is 1000.0 ms, where -most-ready allows 500.0 ms at most",
+		}},
+		{"-most-mongo-p50=2", []string{"-most-mongo-p50 is a bound of mongo, which is not measured"}},
+		{"-most-growth=1.1", []string{"-most-growth is a bound of large, which is not measured"}},
+	} {
+		flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+		bounds := newBounds(flags)
+		if err := flags.Parse(strings.Fields(row.args)); err != nil {
+			t.Fatal(err)
+		}
+		err := bounds.fit([]*peer{bare, files})
+		if err == nil {
+			err = bounds.check(results)
+		}
+		if got, want := fmt.Sprint(err), strings.Join(row.want, "\n"); got != want && (err != nil || want != "") {
+			t.Errorf("%q: %s\nwant %s", row.args, got, want)
+		}
 	}
 }
 

@@ -20,13 +20,16 @@ const (
 )
 
 // grow measures the file store with few messages and with many.
-func grow(ctx context.Context, w *world, l load, many int, out io.Writer) error {
+func grow(ctx context.Context, w *world, l load, many int, bounds bounds, out io.Writer) error {
 	with := func(name string, n int) *peer {
 		p := w.wabot(name)
 		p.prepare = func(dir string) error { return fill(ctx, filepath.Join(dir, "session", "wabot.db"), n) }
 		return p
 	}
 	small, large := with("small", few), with("large", many)
+	if err := bounds.fit([]*peer{small, large}); err != nil {
+		return err
+	}
 	results, err := w.measure(ctx, []*peer{small, large}, l, io.Discard)
 	if err != nil {
 		return err
@@ -43,7 +46,7 @@ func grow(ctx context.Context, w *world, l load, many int, out io.Writer) error 
 			f.show(a.median), number(f.show(a.least)), number(f.show(a.most)),
 			f.show(b.median), number(f.show(b.least)), number(f.show(b.most)), ratio(results[large], results[small], f.of))
 	}
-	return nil
+	return bounds.check(results)
 }
 
 // fill gives a file store a history of n answered messages, a hundred to a chat, and the contacts, as years of use leave them.

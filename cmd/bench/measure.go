@@ -26,7 +26,8 @@ func count(line *mongotest.Line) func() int {
 
 // result is what one round measured of a peer.
 type result struct {
-	ready        time.Duration // from the start to the login
+	login        time.Duration // from the start
+	ready        time.Duration // from the start until /readyz says so, zero for a peer that has none
 	p50, p99     time.Duration // from a question to its answer, in one chat
 	one, many    float64       // messages a second: one chat, many chats
 	manyP99      time.Duration
@@ -71,7 +72,13 @@ func (w *world) round(ctx context.Context, p *peer, l load) (r result, err error
 	if err := w.whatsapp.WaitLogins(ctx, p.device, p.logins); err != nil {
 		return r, err
 	}
-	r.ready = time.Since(begin)
+	r.login = time.Since(begin)
+	if p.readyz {
+		if err := run.ready(ctx); err != nil {
+			return r, err
+		}
+		r.ready = time.Since(begin)
+	}
 	if err := w.whatsapp.WaitSettled(ctx, p.device); err != nil {
 		return r, err
 	}

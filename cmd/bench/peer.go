@@ -29,6 +29,7 @@ type peer struct {
 	binary string
 	env    []string
 	dir    string
+	readyz bool // it tells at /readyz whether it is ready
 	// prepare, if set, is called once, after the pairing and before the first round.
 	prepare func(dir string) error
 
@@ -39,18 +40,18 @@ type peer struct {
 
 // process is one run of a peer.
 type process struct {
-	cmd     *exec.Cmd
-	exited  chan struct{}
-	mu      sync.Mutex
-	output  strings.Builder
-	code    chan string
-	metrics chan string
-	url     string // of the metrics
+	cmd    *exec.Cmd
+	exited chan struct{}
+	mu     sync.Mutex
+	output strings.Builder
+	code   chan string
+	page   chan string
+	url    string // of its page
 }
 
 var (
-	codePattern    = regexp.MustCompile(`\b[1-9A-HJ-NP-TV-Z]{4}-[1-9A-HJ-NP-TV-Z]{4}\b`)
-	metricsPattern = regexp.MustCompile(`url=(http://127\.0\.0\.1:\d+/)`)
+	codePattern = regexp.MustCompile(`\b[1-9A-HJ-NP-TV-Z]{4}-[1-9A-HJ-NP-TV-Z]{4}\b`)
+	pagePattern = regexp.MustCompile(`url=(http://127\.0\.0\.1:\d+/)`)
 )
 
 // start starts the peer in the world.
@@ -63,7 +64,7 @@ func (p *peer) start(w *world) (*process, error) {
 		"HTTPS_PROXY=" + w.whatsapp.ProxyURL(), "SSL_CERT_FILE=" + w.ca, "WHATSAPP_NOISE_ROOT_KEY=" + hex.EncodeToString(root[:]),
 		"PAIR_PHONE=" + p.owner.Number(),
 	}, p.env...)
-	run := &process{cmd: cmd, exited: make(chan struct{}), code: make(chan string, 1), metrics: make(chan string, 1)}
+	run := &process{cmd: cmd, exited: make(chan struct{}), code: make(chan string, 1), page: make(chan string, 1)}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -96,8 +97,8 @@ func (r *process) read(lines *bufio.Scanner) {
 		if code := codePattern.FindString(line); code != "" {
 			offer(r.code, code)
 		}
-		if found := metricsPattern.FindStringSubmatch(line); found != nil {
-			offer(r.metrics, found[1]+"metrics")
+		if found := pagePattern.FindStringSubmatch(line); found != nil {
+			offer(r.page, found[1])
 		}
 	}
 }
@@ -175,20 +176,49 @@ type vitals struct {
 	allocs float64       // objects allocated so far
 }
 
-// vitals reads the vitals from the process's own metrics.
-func (r *process) vitals(ctx context.Context) (v vitals, err error) {
+// get asks for a part of the page of the process.
+func (r *process) get(ctx context.Context, path string) (*http.Response, error) {
 	if r.url == "" {
-		if r.url, err = r.await(ctx, r.metrics, "it told where its metrics are"); err != nil {
-			return v, err
+		var err error
+		if r.url, err = r.await(ctx, r.page, "it told where its page is"); err != nil {
+			return nil, err
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+path, nil)
 	if err != nil {
-		return v, err
+		return nil, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return v, fmt.Errorf("read its metrics: %w", err)
+		return nil, fmt.Errorf("read its %s: %w", path, err)
+	}
+	return res, nil
+}
+
+// ready waits until the process says that it is ready.
+func (r *process) ready(ctx context.Context) error {
+	for {
+		res, err := r.get(ctx, "readyz")
+		if err != nil {
+			return err
+		}
+		res.Body.Close()
+		if res.StatusCode == http.StatusOK {
+			return nil
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// vitals reads the vitals from the process's own metrics.
+func (r *process) vitals(ctx context.Context) (v vitals, err error) {
+	res, err := r.get(ctx, "metrics")
+	if err != nil {
+		return v, err
 	}
 	defer res.Body.Close()
 	found := 0
@@ -211,7 +241,7 @@ func (r *process) vitals(ctx context.Context) (v vitals, err error) {
 		found++
 	}
 	if found != 3 {
-		return v, fmt.Errorf("its metrics at %s lack some of what is measured (status %s)", r.url, res.Status)
+		return v, fmt.Errorf("its metrics at %smetrics lack some of what is measured (status %s)", r.url, res.Status)
 	}
 	return v, nil
 }

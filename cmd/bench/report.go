@@ -29,7 +29,8 @@ var figures = []figure{
 	{"allocations per message", func(r result) float64 { return r.allocs }, func(v float64) string { return fmt.Sprintf("%.0f", v) }},
 	{"memory, idle", func(r result) float64 { return r.idle }, megabytes},
 	{"memory, after the load", func(r result) float64 { return r.loaded }, megabytes},
-	{"start to login", func(r result) float64 { return r.ready.Seconds() }, milliseconds},
+	{"start to login", func(r result) float64 { return r.login.Seconds() }, milliseconds},
+	{"start to ready", func(r result) float64 { return r.ready.Seconds() }, milliseconds},
 	{"database commands per message", func(r result) float64 { return r.commands }, plain},
 }
 

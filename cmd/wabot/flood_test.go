@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	flood       = flag.Int("flood", 0, "how many messages one stranger sends in TestFlood, and a tenth of that in each of its groups; few without")
-	floodGroups = flag.Int("flood-groups", 10, "in how many groups that is")
+	flood       = flag.Int("flood", 0, "how many messages one stranger sends in TestFlood, and as many to all of its groups; few without")
+	floodGroups = flag.Int("flood-groups", 100, "how many groups those are")
 )
 
 // A stranger sends messages without end, to the bot and into groups that it is in, and so does somebody who may talk to it: nobody
@@ -25,11 +25,12 @@ func TestFlood(t *testing.T) {
 	onEachStore(t, func(t *testing.T, store string) {
 		messages, groups := *flood, *floodGroups
 		if messages == 0 {
-			messages, groups = 60, 2
+			messages = 60
 		}
+		each := max(1, messages/groups) // group
 		w := newMongoWorld(t, append([]string{"MONGO_ENABLED=False"}, stores[store](t)...)...)
 		alice, bob, mallory := w.phone("alice"), w.phone("bob"), w.phone("mallory")
-		ctx, cancel := context.WithTimeout(t.Context(), 3*patience+time.Duration(messages*(groups+20))*5*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*patience+time.Duration(2*messages+each*groups)*50*time.Millisecond)
 		defer cancel()
 		w.do(w.pair(ctx, "ALLOW=+"+alice.Number()+",+"+bob.Number(), "RATE_PERSON=20/m", "RATE_CHAT=20/m"))
 		var teams []types.JID
@@ -57,7 +58,7 @@ func TestFlood(t *testing.T) {
 			return nil
 		})
 		g.Go(func() error {
-			for i := range messages / 10 {
+			for i := range each {
 				for _, team := range teams {
 					if _, err := mallory.Say(ctx, team, fmt.Sprintf("!ai let us in %d", i)); err != nil {
 						return err
@@ -115,7 +116,7 @@ func TestFlood(t *testing.T) {
 			t.Errorf("the owner was told of the stranger %d times", notices)
 		}
 		t.Logf("%d messages of a stranger, %d into %d groups, %d of somebody allowed, who got %d answers; alice waited %v before and at most %v meanwhile; the model was asked %d times; memory grew by %d KiB",
-			messages, messages/10*groups, groups, messages, turns, quiet.Round(time.Millisecond), slices.Max(took).Round(time.Millisecond), len(asked), grown>>10)
+			messages, each*groups, groups, messages, turns, quiet.Round(time.Millisecond), slices.Max(took).Round(time.Millisecond), len(asked), grown>>10)
 		if grown > growth {
 			t.Errorf("memory grew by %d MiB", grown>>20)
 		}

@@ -454,16 +454,7 @@ func openedWithin(t *testing.T) int {
 
 // setSchema marks a database as one of another version.
 func setSchema(t *testing.T, address string, number int64) {
-	client, err := mongo.Connect(options.Client().ApplyURI(address))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Disconnect(t.Context())
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = client.Database(strings.TrimPrefix(u.Path, "/")).Collection("meta").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "schema"}, {Key: "number", Value: number}})
+	_, err := databaseAt(t, address).Collection("meta").InsertOne(t.Context(), bson.D{{Key: "_id", Value: "schema"}, {Key: "number", Value: number}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -685,6 +676,15 @@ func (w *mongoWorld) startAgain(ctx context.Context) error {
 
 // releaseLeases gives a function that gives back the leases in the database with the address.
 func releaseLeases(t *testing.T, address string) func(context.Context) error {
+	leases := databaseAt(t, address).Collection("leases")
+	return func(ctx context.Context) error {
+		_, err := leases.UpdateMany(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "released", Value: true}}}})
+		return err
+	}
+}
+
+// databaseAt opens the database that an address names.
+func databaseAt(t *testing.T, address string) *mongo.Database {
 	client, err := mongo.Connect(options.Client().ApplyURI(address))
 	if err != nil {
 		t.Fatal(err)
@@ -694,11 +694,7 @@ func releaseLeases(t *testing.T, address string) func(context.Context) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leases := client.Database(strings.TrimPrefix(u.Path, "/")).Collection("leases")
-	return func(ctx context.Context) error {
-		_, err := leases.UpdateMany(ctx, bson.D{}, bson.D{{Key: "$set", Value: bson.D{{Key: "released", Value: true}}}})
-		return err
-	}
+	return client.Database(strings.TrimPrefix(u.Path, "/"))
 }
 
 // A kill at any command of the first start, of pairing and of the first login costs at most

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"golang.org/x/sync/errgroup"
 
 	"wabot/internal/mongotest"
@@ -31,10 +33,14 @@ const (
 	// steepest is how fast memory, in bytes an hour, and goroutines, in number an hour, may rise in a soak of ten minutes and more.
 	steepestMemory     = 10 << 20
 	steepestGoroutines = 10
+	// mostKept is how many bytes the store may keep for each message, its answer and all that became of them among it, and mostBeside
+	// beside: the file store has a log that grows to some megabytes before it begins anew.
+	mostKept   = 4 << 10
+	mostBeside = 8 << 20
 )
 
-// Five messages a second come in for as long as -soak says, with a fault each minute: each is answered once, and neither memory
-// nor goroutines rise.
+// Five messages a second come in for as long as -soak says, with a fault each minute: each is answered once, neither memory
+// nor goroutines rise, and the store keeps so much for each message and no more.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, func(t *testing.T, store string) {
@@ -47,6 +53,8 @@ func TestSoak(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*lasts+3*patience)
 		defer cancel()
 
+		before, err := w.keeps(ctx, line)
+		w.do(err)
 		people := map[string]int{"alice": 0, "bob": 0, "carol": 0, "dave": 0, "erin": 0, "frank": 0, "grace": 0, "heidi": 0, "ivan": 0, "judy": 0}
 		for name := range people {
 			w.phone(name)
@@ -65,10 +73,15 @@ func TestSoak(t *testing.T) {
 		w.do(g.Wait())
 
 		sent, lost, doubled, sorry := w.count(ctx, people)
+		after, err := w.keeps(ctx, line)
+		w.do(err)
 		memory, memoryError := slope(samples, func(s sample) float64 { return s.memory })
 		goroutines, goroutinesError := slope(samples, func(s sample) float64 { return s.goroutines })
-		t.Logf("%v at %d messages a second, %d faults: %d sent, %d lost, %d answered twice, %d given up; the files have %.1f MB",
-			lasts, pace, faults, sent, lost, doubled, sorry, w.bytes()/1e6)
+		t.Logf("%v at %d messages a second, %d faults: %d sent, %d lost, %d answered twice, %d given up; the store holds %.1f MB, %.1f of them before",
+			lasts, pace, faults, sent, lost, doubled, sorry, after/1e6, before/1e6)
+		if grown := after - before; grown > mostBeside+mostKept*float64(sent) {
+			t.Errorf("the store grew by %.0f bytes for each of %d messages, where %d and %d in all are due", grown/float64(sent), sent, mostKept, mostBeside)
+		}
 		if lost+doubled+sorry > 0 {
 			t.Errorf("%d lost, %d answered twice, %d given up", lost, doubled, sorry)
 		}
@@ -292,15 +305,35 @@ func (w *mongoWorld) count(ctx context.Context, people map[string]int) (sent, lo
 	return sent, lost, doubled, sorry
 }
 
-// bytes is how much the files of the session take.
-func (w *mongoWorld) bytes() (n float64) {
-	filepath.WalkDir(filepath.Join(w.dir, "session"), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			if info, err := d.Info(); err == nil {
-				n += float64(info.Size())
+// keeps is how many bytes the files of the session take, or, where the bot has a database at the end of a line, the documents in there.
+func (w *mongoWorld) keeps(ctx context.Context, line *mongotest.Line) (n float64, err error) {
+	if line == nil {
+		err := filepath.WalkDir(filepath.Join(w.dir, "session"), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				if info, err := d.Info(); err == nil {
+					n += float64(info.Size())
+				}
 			}
+			return nil
+		})
+		return n, err
+	}
+	database := databaseAt(w.t, line.URL)
+	names, err := database.ListCollectionNames(ctx, bson.D{})
+	if err != nil {
+		return 0, fmt.Errorf("list the collections: %w", err)
+	}
+	for _, name := range names {
+		all, err := database.Collection(name).Find(ctx, bson.D{})
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", name, err)
 		}
-		return nil
-	})
-	return n
+		for all.Next(ctx) {
+			n += float64(len(all.Current))
+		}
+		if err := errors.Join(all.Err(), all.Close(ctx)); err != nil {
+			return 0, fmt.Errorf("read %s: %w", name, err)
+		}
+	}
+	return n, nil
 }
