@@ -237,7 +237,7 @@ func LoadPage(getenv func(string) string, path string) (HTTP, Log, error) {
 	if err != nil {
 		return HTTP{}, Log{}, err
 	}
-	c, problems := readOptions(layered(getenv, file), func(yield func(option) bool) {
+	c, _, problems := readOptions(layered(getenv, file), func(yield func(option) bool) {
 		for o := range all() {
 			if slices.Contains([]string{"HTTP_ADDR", "LOG_LEVEL", "LOG_FORMAT", "DEBUG"}, o.name) && !yield(o) {
 				return
@@ -254,7 +254,7 @@ func LoadStore(getenv func(string) string, path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	c, problems := readOptions(layered(getenv, file), onStore)
+	c, _, problems := readOptions(layered(getenv, file), onStore)
 	if len(problems) == 0 {
 		return c, nil
 	}
@@ -329,8 +329,8 @@ func Read(getenv func(string) string) (Config, error) {
 
 // readAll is Read, and names the variables that models of MODELS_FILE have their keys in.
 func readAll(getenv func(string) string) (Config, []string, error) {
-	c, problems := readOptions(getenv, all())
-	keys, wrong := c.assemble(getenv, len(problems) == 0)
+	c, unread, problems := readOptions(getenv, all())
+	keys, wrong := c.assemble(getenv, unread)
 	if problems = append(problems, wrong...); len(problems) > 0 {
 		return Config{}, keys, errors.Join(problems...)
 	}
@@ -338,16 +338,15 @@ func readAll(getenv func(string) string) (Config, []string, error) {
 	return c, keys, nil
 }
 
-// readOptions reads some of the options.
-func readOptions(getenv func(string) string, some iter.Seq[option]) (Config, []error) {
+// readOptions reads some of the options, and names those that have a value which cannot be read.
+func readOptions(getenv func(string) string, some iter.Seq[option]) (_ Config, unread []string, problems []error) {
 	c := Config{Spend: Spend{Zone: time.Local}}
-	var problems []error
 	var unset []option
 	for o := range some {
 		name, value, err := o.lookup(getenv)
 		switch {
 		case err != nil:
-			problems = append(problems, err)
+			problems, unread = append(problems, err), append(unread, o.name)
 			continue
 		case value == "":
 			unset = append(unset, o)
@@ -357,7 +356,7 @@ func readOptions(getenv func(string) string, some iter.Seq[option]) (Config, []e
 			continue
 		}
 		if err := o.read(&c, value); err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+			problems, unread = append(problems, fmt.Errorf("%s: %w", name, err)), append(unread, o.name)
 		}
 	}
 	for _, o := range unset {
@@ -368,7 +367,7 @@ func readOptions(getenv func(string) string, some iter.Seq[option]) (Config, []e
 			problems = append(problems, fmt.Errorf("%s: not set; %s", o.name, why))
 		}
 	}
-	return c, problems
+	return c, unread, problems
 }
 
 // lookup finds the option's value and the name it is set under.

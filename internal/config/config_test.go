@@ -225,17 +225,35 @@ func TestProblems(t *testing.T) {
 
 func TestEveryProblemAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := Read(environment{"HISTORY": "x", "MONGO_ENABLED": "True", "ALLOW": "bob"}.get)
-	if err == nil {
-		t.Fatal("no error")
-	}
-	var names []string
-	for line := range strings.Lines(err.Error()) {
-		name, _, _ := strings.Cut(line, ":")
-		names = append(names, name)
-	}
-	if want := []string{"HISTORY", "ALLOW", "OPENAI_API_KEY", "MONGO_URL"}; !slices.Equal(names, want) {
-		t.Errorf("got %q, want %q", names, want)
+	for _, tt := range []struct {
+		env  environment
+		want []string
+	}{
+		{environment{"HISTORY": "x", "MONGO_ENABLED": "True", "ALLOW": "bob"}, []string{"HISTORY", "ALLOW", "OPENAI_API_KEY", "MONGO_URL"}},
+		{with("HISTORY=abc", "DEFAULT_MODEL=nope", "OLLAMA_ENABLED=True", "OLLAMA_PREFIX=!ai"), []string{"HISTORY", "OLLAMA_PREFIX", "DEFAULT_MODEL"}},
+		{environment{"DEFAULT_MODEL": "nope"}, []string{"OPENAI_API_KEY", "DEFAULT_MODEL"}},
+		// What follows from another mistake is none.
+		{with("OLLAMA_ENABLED=perhaps", "DEFAULT_MODEL=ollama"), []string{"OLLAMA_ENABLED"}},
+		{with(modelsAt(t, "models:\n- {name: a, like: openai}\n- {name: b, like: openai}\n")...), []string{"MODELS_FILE", "MODELS_FILE"}},
+		{with("MODELS_FILE=/nowhere", "DEFAULT_MODEL=nope"), []string{"MODELS_FILE"}},
+		{with("BUDGET_BOT_DAY=1.00", "HISTORY=abc"), []string{"HISTORY"}},
+		{with(modelsAt(t, "models:\n- {name: a b, like: openai, prefix: '!a'}\n", "DEFAULT_MODEL=ab")...), []string{"MODELS_FILE"}},
+		{with(modelsAt(t, "models:\n- {name: a, like: openai, prefix: '!a', temperature: hot}\n", "DEFAULT_MODEL=a", "MODEL_TIMEOUT=soon")...), []string{"MODEL_TIMEOUT", "MODELS_FILE"}},
+		{with(modelsAt(t, "models:\n- {name: a, like: openai, prefix: '!a', timeout: 1m}\n", "DEFAULT_MODEL=b", "MODEL_TIMEOUT=soon")...), []string{"MODEL_TIMEOUT", "DEFAULT_MODEL"}},
+	} {
+		_, err := Read(tt.env.get)
+		if err == nil {
+			t.Errorf("%q: no error", tt.env)
+			continue
+		}
+		var names []string
+		for line := range strings.Lines(err.Error()) {
+			name, _, _ := strings.Cut(line, ":")
+			names = append(names, name)
+		}
+		if !slices.Equal(names, tt.want) {
+			t.Errorf("%q: got %q, want %q:\n%v", tt.env, names, tt.want, err)
+		}
 	}
 }
 

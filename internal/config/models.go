@@ -142,10 +142,12 @@ func (c *Config) idle(getenv func(string) string) (warnings []string) {
 }
 
 // assemble fills c.Models and c.Model.Default from the settings and the file that they name, and returns the names of
-// the variables that the file has keys in. What goes beyond the file is checked only where all else is right.
-func (c *Config) assemble(getenv func(string) string, rest bool) (keys []string, problems []error) {
+// the variables that the file has keys in. It checks what it can without the settings that could not be read.
+func (c *Config) assemble(getenv func(string) string, unread []string) (keys []string, problems []error) {
 	a := assembly{path: c.Model.File, config: c, builtins: c.builtins(), getenv: getenv}
+	a.hidden = slices.Contains(unread, "MODELS_FILE")
 	for _, b := range a.builtins {
+		a.hidden = a.hidden || slices.Contains(unread, b.begin+"_ENABLED")
 		if b.enabled {
 			a.models = append(a.models, b.draft)
 		}
@@ -153,22 +155,25 @@ func (c *Config) assemble(getenv func(string) string, rest bool) (keys []string,
 	if a.path != "" {
 		a.readFile()
 	}
-	if !rest || len(a.problems) > 0 {
-		return a.keys, a.problems
-	}
+	whole := len(unread) == 0 && len(a.problems) == 0
 	first := slices.IndexFunc(a.models, func(d draft) bool { return d.Draws == "" })
+	if first < 0 && !a.hidden {
+		a.problem("OPENAI_ENABLED", "no model is left to answer with text; set it to True, or switch on another one, such as GEMINI_ENABLED=True")
+	}
 	if first < 0 {
-		return a.keys, []error{errors.New("OPENAI_ENABLED: no model is left to answer with text; set it to True, or switch on another one, such as GEMINI_ENABLED=True")}
+		return a.keys, a.problems
 	}
 	a.same()
 	a.fallbacks()
-	a.unpriced()
+	if whole {
+		a.unpriced()
+	}
 	name := strings.ToLower(cmp.Or(c.Model.Default, a.models[first].Name))
 	if name == "chatgpt" && !a.has(name) {
 		name = "openai" // the Node bot called it so
 	}
 	if i := a.find(name); i < 0 {
-		a.problem("DEFAULT_MODEL", "%s", a.missing(name))
+		a.missed("DEFAULT_MODEL", name)
 	} else if a.models[i].Draws != "" {
 		a.problem("DEFAULT_MODEL", "%s draws; name one that answers with text, such as %s", name, a.models[first].Name)
 	}
@@ -188,6 +193,7 @@ type assembly struct {
 	getenv   func(string) string
 
 	models   []draft
+	hidden   bool     // there may be more, whose names could not be read
 	keys     []string // variables that hold keys
 	problems []error
 }
@@ -216,6 +222,13 @@ func (a *assembly) missing(name string) string {
 	return fmt.Sprintf("no model is called %q; write one of %s", name, strings.Join(names, ", "))
 }
 
+// missed is the problem of a setting with the name of a model that is not there.
+func (a *assembly) missed(setting, name string) {
+	if !a.hidden {
+		a.problem(setting, "%s", a.missing(name))
+	}
+}
+
 // same finds names and prefixes that two models have.
 func (a *assembly) same() {
 	for i, d := range a.models {
@@ -223,7 +236,7 @@ func (a *assembly) same() {
 			if d.Name == other.Name {
 				a.problem(d.said("name"), "another model is called %s as well; give each its own name", d.Name)
 			}
-			if strings.EqualFold(d.Prefix, other.Prefix) {
+			if d.Prefix != "" && strings.EqualFold(d.Prefix, other.Prefix) {
 				a.problem(d.said("prefix"), "%q is the prefix of %s as well; give each model its own", d.Prefix, other.Name)
 			}
 		}
@@ -237,7 +250,7 @@ func (a *assembly) fallbacks() {
 		for next := d.Fallback; next != ""; {
 			i := a.find(next)
 			if i < 0 && len(chain) == 1 {
-				a.problem(d.said("fallback"), "%s", a.missing(next))
+				a.missed(d.said("fallback"), next)
 			}
 			if i >= 0 && len(chain) == 1 && (a.models[i].Draws == "") != (d.Draws == "") {
 				a.problem(d.said("fallback"), "one of %s and %s draws and the other does not", d.Name, next)
@@ -283,8 +296,10 @@ var yamlLine = regexp.MustCompile(`line ([0-9]+)`)
 
 const shape = "write a list under models:, each entry with name, prefix and what else it needs"
 
-// readFile adds the models of the file.
+// readFile adds the models of the file, as far as they can be read.
 func (a *assembly) readFile() {
+	hidden := a.hidden
+	a.hidden = true
 	content, err := readText(a.path)
 	if err != nil {
 		a.problem("MODELS_FILE", "%w", err)
@@ -318,11 +333,13 @@ func (a *assembly) readFile() {
 		return true
 	})
 	switch {
-	case len(a.problems) > 0:
+	case list == nil && len(a.problems) > 0:
 	case list == nil && (a.config.Media.Transcribe.Priced || a.config.Media.Speech.Priced):
+		a.hidden = hidden
 	case list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == 0:
 		a.wrong(doc.Content[0].Line, "no models; %s", shape)
 	default:
+		a.hidden = hidden
 		for _, n := range list.Content {
 			a.entry(resolve(n))
 		}
@@ -373,24 +390,24 @@ var (
 // nameForm is what a model may be called: what can be typed in a chat and read in a log.
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,39}$`)
 
-// entry reads one model.
+// entry reads one model. One with mistakes is there for those that name it.
 func (a *assembly) entry(n *yaml.Node) {
-	before := len(a.problems)
 	it := a.item(n)
-	if len(a.problems) > before {
+	if n.Kind != yaml.MappingNode {
+		a.hidden = true
 		return
 	}
+	before := len(a.problems)
 	d, at := it.origin()
-	if len(a.problems) > before {
-		return
-	}
+	known := len(a.problems) == before
 	it.complete(&d.Entry)
-	it.needs(d.Entry)
+	if known {
+		it.needs(d.Entry)
+	}
 	switch {
-	case len(a.problems) > before:
 	case at >= 0:
 		a.models[at] = d
-	default:
+	case d.Name != "":
 		a.models = append(a.models, d)
 	}
 }
@@ -411,6 +428,7 @@ func (a *assembly) item(n *yaml.Node) item {
 			return false
 		case key != "prices" && (value.Kind != yaml.ScalarNode || value.Tag == "!!null" || trim(value.Value) == ""):
 			a.wrong(value.Line, "%s: write one value, or leave the line out", key)
+			it.values[key] = &yaml.Node{Line: value.Line}
 		default:
 			it.values[key] = value
 		}
@@ -443,19 +461,23 @@ func (it item) check(key string, err error) {
 	}
 }
 
-// origin is what the model is before it is completed, and its place among the models; -1 for a new one.
+// origin is what the model is before it is completed, and its place among the models; -1 for a new one, which has no name where
+// it cannot have that.
 func (it item) origin() (d draft, at int) {
 	name, like := strings.ToLower(it.get("name")), strings.ToLower(it.get("like"))
 	d, at = draft{Entry{Name: name}, it.said}, -1
 	own := slices.ContainsFunc(it.builtins, func(b builtin) bool { return b.Name == name })
 	switch {
 	case !nameForm.MatchString(name):
+		d.Name, it.hidden = "", true
 		it.wrong(it.line("name"), "name: write what the model is called: letters, digits, dots and dashes, at most 40")
 	case own && like != "":
+		d.Name = ""
 		it.wrong(it.line("like"), "like: %s is what the environment says; choose another name", name)
 	case own:
 		// What the environment begins, the file may complete.
 		if at = it.find(name); at < 0 {
+			d.Name = ""
 			it.wrong(it.node.Line, "%s", it.missing(name))
 			break
 		}
@@ -522,8 +544,8 @@ func (it item) complete(e *Entry) {
 	}
 	if v := it.get("timeout"); v != "" {
 		err := duration(func(*Config) *time.Duration { return &e.Timeout })(it.config, v)
-		if err == nil && e.Timeout > it.config.Model.Timeout {
-			err = fmt.Errorf("%s is more than MODEL_TIMEOUT, which is %s", v, it.config.Model.Timeout)
+		if most := it.config.Model.Timeout; err == nil && most > 0 && e.Timeout > most {
+			err = fmt.Errorf("%s is more than MODEL_TIMEOUT, which is %s", v, most)
 		}
 		it.check("timeout", err)
 	}
@@ -540,11 +562,11 @@ func (it item) complete(e *Entry) {
 // needs finds what the model cannot do without.
 func (it item) needs(e Entry) {
 	for _, need := range []struct{ key, value string }{{"prefix", e.Prefix}, {"base", e.BaseURL}, {"model", e.Model}} {
-		if need.value == "" {
+		if need.value == "" && it.values[need.key] == nil {
 			it.wrong(it.node.Line, "%s has no %s; write one, or let it be like openai, gemini or ollama", e.Name, need.key)
 		}
 	}
-	if needsKey(e.BaseURL) && e.Key.Reveal() == "" && it.get("key")+it.get("key_env")+it.get("key_file") == "" {
+	if needsKey(e.BaseURL) && e.Key.Reveal() == "" && it.values["key"] == nil && it.values["key_env"] == nil && it.values["key_file"] == nil {
 		it.wrong(it.node.Line, "%s has no key, which its service asks for; write key, key_env or key_file", e.Name)
 	}
 }

@@ -287,6 +287,47 @@ func TestModelsFileProblems(t *testing.T) {
 	}
 }
 
+// All the mistakes of a file are said, and of each entry, but those that follow from others.
+func TestModelsFileProblemsAtOnce(t *testing.T) {
+	t.Parallel()
+	path := write(t, "models.yaml", `models:
+- name: one
+  like: nix
+  prefix: "!ai"
+  temperature: hot
+  timeout: 90
+  prices: {prompt: cheap}
+- name: two
+  base: nothing
+  key:
+  prefix: "!two"
+  fallback: one
+- name: One
+  like: openai
+  prefix: "!TWO"
+  fallback: three
+`)
+	_, err := Read(with("MODELS_FILE="+path, "DEFAULT_MODEL=one").get)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	var got []string
+	for line := range strings.Lines(err.Error()) {
+		got = append(got, strings.TrimPrefix(strings.TrimSpace(line), "MODELS_FILE: "+path+":"))
+	}
+	for i, want := range []string{
+		"3: like: ", "5: temperature: ", "6: timeout: ", "7: prompt: ", "10: key: write one value", "9: base: ", "8: two has no model", `4: "!ai" is the prefix of openai`,
+		"13: another model is called one", `15: "!TWO" is the prefix of two`, `16: no model is called "three"`,
+	} {
+		if i >= len(got) || !strings.HasPrefix(got[i], want) {
+			t.Fatalf("line %d is not %q:\n%v", i+1, want, err)
+		}
+	}
+	if len(got) > 11 {
+		t.Errorf("more than that is said:\n%v", err)
+	}
+}
+
 // A circle of fallbacks that does not come back to its first model ends the check.
 func TestCircleBehindTheFirst(t *testing.T) {
 	t.Parallel()
