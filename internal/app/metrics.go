@@ -47,8 +47,12 @@ func newMetrics(models ...string) *metrics {
 	seconds := func(name, help string, buckets ...float64) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
-	calls := func(name, help string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: []float64{.001, .005, .02, .1, .5, 2, 10}}, []string{"call"})
+	calls := func(name, help string, calls []string) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: []float64{.001, .005, .02, .1, .5, 2, 10}}, []string{"call"})
+		for _, call := range calls {
+			v.WithLabelValues(call)
+		}
+		return v
 	}
 	return &metrics{
 		messages: counters("wabot_messages_total", "Messages that came in, by what became of them.", "result", stored, ignored, failed),
@@ -70,8 +74,8 @@ func newMetrics(models ...string) *metrics {
 		called:        seconds("wabot_model_seconds", "How long the model took to answer, retries included.", .5, 1, 2, 5, 10, 20, 60, 300),
 		sent:          seconds("wabot_send_seconds", "How long WhatsApp took to take a message.", .05, .1, .2, .5, 1, 2, 5, 10, 30),
 		delivered:     seconds("wabot_delivery_seconds", "From the first sending of a message until the first device of its receivers had it.", .1, .2, .5, 1, 2, 5, 10, 60, 600, 3600, 86400),
-		store:         calls("wabot_store_seconds", "How long calls of the inbox's store took."),
-		device:        calls("wabot_device_store_seconds", "How long calls of the device's store took, those that messages wait for."),
+		store:         calls("wabot_store_seconds", "How long calls of the inbox's store took.", storeCalls),
+		device:        calls("wabot_device_store_seconds", "How long calls of the device's store took, those that messages wait for.", device.Calls),
 		charges:       counters("wabot_charges_total", "Calls of models that were charged for, by the model's name.", "model", models...),
 		cost:          counters("wabot_cost_total", "What calls of models have cost, in the currency of the prices, by the model's name.", "model", models...),
 		chargedTokens: counters("wabot_charged_tokens_total", "What calls of models count as in a budget of tokens, by the model's name.", "model", models...),
@@ -237,7 +241,7 @@ func (w watchedSender) Send(ctx context.Context, to string, p chat.Part, quote *
 }
 
 // storeCalls are the calls that watchedStore measures.
-var storeCalls = []string{"put", "claim", "next", "history", "save_reply", "finish", "retry", "fail", "find", "amend", "heard", "set_heard"}
+var storeCalls = []string{"put", "claim", "next", "history", "save_reply", "finish", "retry", "fail", "find", "amend", "extend", "heard", "set_heard"}
 
 // watchedStore measures the inbox's calls of the store.
 type watchedStore struct {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -156,6 +157,42 @@ func TestMetricsAreInShape(t *testing.T) {
 	m.message(stored)
 	if after, err := testutil.GatherAndCount(r); err != nil || after != before {
 		t.Errorf("%d series, then %d, %v", before, after, err)
+	}
+}
+
+// The calls of the store that are measured are storeCalls, all of them and no other.
+func TestStoreCallsAreMeasured(t *testing.T) {
+	t.Parallel()
+	m := newMetrics()
+	watched := reflect.ValueOf(watchedStore{metrics: m})
+	for i := range watched.NumMethod() {
+		method := watched.Method(i)
+		call, args := method.Call, make([]reflect.Value, method.Type().NumIn())
+		if method.Type().IsVariadic() {
+			call = method.CallSlice
+		}
+		for n := range args {
+			args[n] = reflect.Zero(method.Type().In(n))
+		}
+		func() {
+			defer func() { recover() }() // there is no store
+			call(args)
+		}()
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(m.store)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var measured []string
+	for _, series := range families[0].GetMetric() {
+		if series.GetHistogram().GetSampleCount() > 0 {
+			measured = append(measured, series.GetLabel()[0].GetValue())
+		}
+	}
+	if want := slices.Sorted(slices.Values(storeCalls)); !slices.Equal(measured, want) {
+		t.Errorf("measured are %q, and there from the start %q", measured, want)
 	}
 }
 
