@@ -27,7 +27,6 @@ import (
 
 	"wabot/internal/app"
 	"wabot/internal/config"
-	"wabot/internal/inbox"
 	"wabot/internal/llmtest"
 	"wabot/internal/whatsapp"
 	"wabot/internal/whatsapptest"
@@ -116,11 +115,7 @@ func run(ctx context.Context, self []string, getenv func(string) string, dotenv 
 		defer stopBot()
 		return app.Run(bot, app.Process{
 			Self: self, Getenv: lookup, Dotenv: dotenv, Stdout: out, Stderr: errs, WhatsApp: server.HTTPClient(),
-			Ended: func(o inbox.Outcome) {
-				if o == inbox.Answered || o == inbox.Apologized || o == inbox.GivenUp {
-					token(d.ended)
-				}
-			},
+			Ended: func() { token(d.ended) },
 			Watch: func(s whatsapp.State) {
 				if s.QR != "" {
 					select {

@@ -22,7 +22,6 @@ import (
 
 	"wabot/internal/bot"
 	"wabot/internal/config"
-	"wabot/internal/inbox"
 	"wabot/internal/media"
 	"wabot/internal/model"
 	"wabot/internal/web"
@@ -46,8 +45,8 @@ type Process struct {
 	WhatsApp *http.Client
 	// Watch, if set, is told of each change of the link to WhatsApp.
 	Watch func(whatsapp.State)
-	// Ended, if set, is told what became of each try at an answer.
-	Ended func(inbox.Outcome)
+	// Ended, if set, is told that what was sent is answered, or will not be.
+	Ended func()
 	// Around, if set, is put around the store: tests kill the process between two of its calls.
 	Around func(Store) Store
 	// Lease is the life of the lease by which one process of several drives the device, zero for

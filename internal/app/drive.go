@@ -102,8 +102,8 @@ func (d *driver) newInbox(rules bot.Rules) *inbox.Inbox {
 
 func (d *driver) ended(o inbox.Outcome, waited time.Duration) {
 	d.site.metrics.turn(o, waited)
-	if d.Ended != nil {
-		d.Ended(o)
+	if d.Ended != nil && (o == inbox.Answered || o == inbox.Apologized || o == inbox.GivenUp) {
+		d.Ended()
 	}
 }
 
