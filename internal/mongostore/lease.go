@@ -41,6 +41,9 @@ type Leader struct {
 // needs to be right, or to stay as it is. The price is that a process started after a crash waits one life. The holder
 // counts from before it sent a renewal, and stops at five sixths of a life, so it always stops first, unless
 // its machine was frozen; then the counted writes of the store refuse what it still sends.
+//
+// A holder that cannot use the device may yield the lease to who waits. That somebody does is told by a count beside the lease that
+// rises, which is no part of what the lease is judged by.
 type Lease struct {
 	s   *Store
 	key string
@@ -87,8 +90,12 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 			last, unchanged = there, time.Now()
 			fallthrough
 		default:
-			if there.Epoch != 0 && !there.Released && now.Sub(unchanged) < l.life {
+			others := now.Before(s.yielding)
+			if there.Epoch != 0 && (!there.Released || others) && now.Sub(unchanged) < l.life {
 				s.untaken.Store(nil)
+				if s.standby && !others {
+					l.wait(ctx)
+				}
 				break
 			}
 			next := Leader{Owner: owner, Epoch: there.Epoch + 1, Beat: 1, Claim: claim}
@@ -104,10 +111,44 @@ func (s *Store) Acquire(ctx context.Context, key, owner string, life time.Durati
 				return l.taken(next, now), nil
 			}
 		}
-		if err := sleep(ctx, min(time.Second, l.life/5)); err != nil {
+		if err := sleep(ctx, l.look()); err != nil {
 			return nil, fmt.Errorf("wait for the lease: %w", err)
 		}
 	}
+}
+
+// look is how often who waits looks at the lease.
+func (l *Lease) look() time.Duration { return min(time.Second, l.life/5) }
+
+// wait tells the holder that somebody waits. Where that fails nobody is told, as who cannot write could not take the lease either.
+func (l *Lease) wait(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.life/4)
+	defer cancel()
+	count := bson.D{{Key: "$inc", Value: bson.D{{Key: "waiting", Value: int64(1)}}}}
+	if _, err := l.s.loose(l.s.leases).UpdateOne(ctx, byID(l.key), count); err != nil {
+		l.s.log.Debug("the holder of the lease could not be told that somebody waits", "err", err)
+	}
+}
+
+// Awaited looks for somewhat longer than a second, or until ctx is done, whether another process waits for the lease, of those with
+// Options.Standby. It is false where the database does not tell.
+func (l *Lease) Awaited(ctx context.Context) bool {
+	before, err := l.waiting(ctx)
+	if sleep(ctx, l.look()*3/2) != nil || err != nil {
+		return false
+	}
+	after, err := l.waiting(ctx)
+	return err == nil && after != before
+}
+
+func (l *Lease) waiting(ctx context.Context) (int64, error) {
+	var there struct {
+		Waiting int64 `bson:"waiting"`
+	}
+	if err := l.s.leases.FindOne(ctx, byID(l.key)).Decode(&there); err != nil {
+		return 0, wrapOutage("read who waits for the lease", err)
+	}
+	return there.Waiting, nil
 }
 
 // taken begins a tenure that was asked for at the given time.
@@ -252,4 +293,12 @@ func (l *Lease) Release(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// Yield gives the lease back as Release does, for another process to take it. From then on the store refuses to write, and for as long
+// as pause its next Acquire lets others go first: it does not say that it waits, and takes only what nobody has taken for a whole life.
+func (l *Lease) Yield(ctx context.Context, pause time.Duration) error {
+	l.s.passive.Store(true)
+	l.s.yielding = time.Now().Add(pause)
+	return l.Release(ctx)
 }

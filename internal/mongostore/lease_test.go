@@ -201,6 +201,78 @@ func TestLeaseTakenUnheard(t *testing.T) {
 	}
 }
 
+// A holder is told that another waits, if that one would use the device, and yields to it. For a while it then lets others go first: it
+// does not ask for the lease, but takes one that nobody has.
+func TestLeaseIsYielded(t *testing.T) {
+	t.Parallel()
+	const pause = 2 * testLife
+	url := mongotest.New(t)
+	standby := func(o *Options) { o.Standby = true }
+	stores := []*Store{open(t, url, standby), open(t, url, standby)}
+	wants := func(s *Store) <-chan *Lease {
+		taken := make(chan *Lease, 1)
+		go func() { taken <- acquire(t, s, "x", nil) }()
+		return taken
+	}
+	first := acquire(t, stores[0], "x", nil)
+	stop, _ := keep(t, first)
+	looking, cancel := context.WithCancel(t.Context())
+	command := open(t, url)
+	go command.Acquire(looking, "device", "x", testLife, nil)
+	if first.Awaited(t.Context()) {
+		t.Error("awaited by one that would not use the device")
+	}
+	cancel()
+	taken := wants(stores[1])
+	for began := time.Now(); !first.Awaited(t.Context()); {
+		if time.Since(began) > time.Minute {
+			t.Fatal("not awaited")
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Yield(t.Context(), pause); err != nil {
+		t.Fatal(err)
+	}
+	yielded := time.Now()
+	if err := stores[0].SetNote(t.Context(), "k", []byte("v")); !errors.Is(err, context.Canceled) {
+		t.Errorf("a write without the lease: %v", err)
+	}
+	again := wants(stores[0])
+	second := <-taken
+	stop, _ = keep(t, second)
+	if second.Epoch() != first.Epoch()+1 {
+		t.Errorf("epoch %d after %d", second.Epoch(), first.Epoch())
+	}
+	for !second.Awaited(t.Context()) {
+		if time.Since(yielded) > time.Minute {
+			t.Fatal("not awaited after the pause")
+		}
+	}
+	if took := time.Since(yielded); took < pause {
+		t.Errorf("awaited %v after it was yielded", took)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Yield(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	third := <-again
+	if third.Epoch() != second.Epoch()+1 {
+		t.Errorf("epoch %d after %d", third.Epoch(), second.Epoch())
+	}
+	if err := third.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	released := time.Now()
+	<-wants(stores[1])
+	if took := time.Since(released); took < testLife {
+		t.Errorf("one that lets others go first took the lease after %v", took)
+	}
+}
+
 // A lease that nobody holds and that cannot be written is told of, until it can.
 func TestLeaseUntaken(t *testing.T) {
 	t.Parallel()

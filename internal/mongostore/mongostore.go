@@ -64,6 +64,8 @@ type Options struct {
 	OldKeys [][]byte
 	// Look is set to look at a database beside a program that uses it: Open prepares and cleans up nothing, and nothing may be written.
 	Look bool
+	// Standby is set by who stands by to drive the device: whoever holds the lease that Acquire waits for is told that somebody waits.
+	Standby bool
 	// Log gets the store's lines; discarded when nil.
 	Log *slog.Logger
 
@@ -98,7 +100,10 @@ type Store struct {
 	passive atomic.Bool
 	// untaken is why the lease that nobody holds could not be taken at the last try.
 	untaken atomic.Pointer[error]
-	broken  atomic.Int64
+	standby bool
+	// yielding is until when others go first, after Yield.
+	yielding time.Time
+	broken   atomic.Int64
 	// lease is the last that was acquired, nil where none was; revs is the highest rev that overwrite has used or seen.
 	lease atomic.Pointer[Lease]
 	revs  atomic.Int64
@@ -115,7 +120,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.Timeout = orElse(o.Timeout, 5*time.Second)
-	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour), opening: true, box: box{busy: make(chan struct{}, 1)}}
+	s := &Store{log: o.Log, now: time.Now, timeout: o.Timeout, patience: orElse(o.Patience, 10*time.Second), secretAge: orElse(o.SecretAge, 90*24*time.Hour), opening: true, standby: o.Standby, box: box{busy: make(chan struct{}, 1)}}
 	var err error
 	if s.seal, err = newSealer(o.Key, o.OldKeys); err != nil {
 		return nil, err
@@ -196,7 +201,7 @@ func (s *Store) collections(database string) {
 }
 
 // loose is c for writes that a crash of a standalone server may undo: a copy of what is sent, which whatsmeow has in memory too, and
-// that the text of what was stored is not needed any more. The server writes its journal ten times a second, and whenever another write
+// that the text of what was stored is not needed any more, and that somebody waits for a lease. The server writes its journal ten times a second, and whenever another write
 // of ours waits for it (MongoDB's manual, "Journaling"); a replica set's majority has it in the journal all the same.
 func (s *Store) loose(c *mongo.Collection) *mongo.Collection {
 	return c.Clone(options.Collection().SetWriteConcern(s.looseConcern))
