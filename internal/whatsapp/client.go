@@ -177,6 +177,11 @@ func (c *Client) set(change func(*State)) {
 	if c.state.Phase != before.Phase {
 		c.state.Since = time.Now()
 	}
+	if cut := c.state.cut(); !cut {
+		c.state.Cut = time.Time{}
+	} else if c.state.Cut.IsZero() {
+		c.state.Cut = time.Now()
+	}
 	after := c.state
 	if after != before {
 		close(c.changed)
@@ -199,6 +204,26 @@ func (c *Client) WaitOnline(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// WaitCut returns once WhatsApp could not be reached for as long as lasts, see State.Cut, or with the error of ctx.
+func (c *Client) WaitCut(ctx context.Context, lasts time.Duration) error {
+	for {
+		c.mu.Lock()
+		cut, changed := c.state.Cut, c.changed
+		c.mu.Unlock()
+		var due <-chan time.Time
+		if !cut.IsZero() {
+			due = time.After(time.Until(cut.Add(lasts)))
+		}
+		select {
+		case <-changed:
+		case <-due:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -98,6 +98,7 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		linked, hangUp := context.WithCancel(ctx)
 		l := &link{Client: c, wm: c.use(linked, d), events: make(chan any, 16), round: round, paired: d.ID != nil}
+		l.set(func(s *State) { s.linked = l.paired })
 		l.wm.AddEventHandlerWithSuccessStatus(func(evt any) bool { return l.take(linked, evt) })
 		l.wm.PrePairCallback = func(types.JID, string, string) bool {
 			// A device that is saved but never got online is told apart by this at its first logout.
@@ -279,7 +280,7 @@ func (l *link) connect(ctx context.Context) {
 		l.wm.Disconnect()
 	}
 	if l.paired {
-		l.set(func(s *State) { s.Phase, s.Reason, s.Next = Connecting, "", "" })
+		l.set(func(s *State) { s.Phase, s.Reason, s.Next, s.refused = Connecting, "", "", false })
 	}
 	l.first = true
 	err := l.wm.ConnectContext(ctx)
@@ -448,6 +449,7 @@ func (l *link) follow(ctx context.Context, evt any) error {
 	case *events.ConnectFailure:
 		l.Log.Error("WhatsApp refuses the connection for a reason that is not known; trying again slowly", "reason", evt.Reason.String())
 		l.again()
+		l.set(func(s *State) { s.refused = true })
 	}
 	return nil
 }
@@ -485,7 +487,7 @@ func (l *link) connected(ctx context.Context) {
 	l.mu.Unlock()
 	l.present(ctx, busy)
 	l.set(func(s *State) {
-		s.Phase = Online
+		s.Phase, s.linked, s.refused = Online, true, false
 		s.refresh(time.Now())
 	})
 }

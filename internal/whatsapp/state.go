@@ -28,6 +28,8 @@ type State struct {
 	Reason string
 	Next   string
 	Since  time.Time
+	// Cut is since when a device that is linked cannot reach WhatsApp, zero while it can. WhatsApp is reached also where it refuses.
+	Cut time.Time
 	// Account is the linked account's JID as text, empty before pairing.
 	Account string
 	// QR is the text of the pairing QR code on show, Code the pairing code; both are secrets
@@ -44,6 +46,14 @@ type State struct {
 	// looked up, zero if it never was.
 	WebVersion   string
 	WebVersionAt time.Time
+
+	linked  bool // before this connection, or it has been online
+	refused bool // WhatsApp's last word was that it does not let us in
+}
+
+// cut reports whether Cut counts.
+func (s State) cut() bool {
+	return s.linked && !s.refused && (s.Phase == Connecting || s.Phase == Waiting)
 }
 
 // refresh is what there is to say of the state at now where it is Online: what WhatsApp forbids the account.

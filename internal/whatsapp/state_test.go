@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.mau.fi/util/jsontime"
@@ -386,5 +387,41 @@ func TestWhatAMessageOfThePhoneBringsIsKept(t *testing.T) {
 	}
 	if l.handle(t.Context(), event(fromAlice, text("hi"))) {
 		t.Error("the phone's message is not")
+	}
+}
+
+// WhatsApp counts as out of reach from the first failure on, for a device that is linked, and not where it refuses.
+func TestWaitCut(t *testing.T) {
+	t.Parallel()
+	failure := &events.ConnectFailure{Reason: 499}
+	for _, row := range []struct {
+		name   string
+		linked bool
+		then   func(*link)
+		cut    bool
+	}{
+		{name: "broken", linked: true, then: func(*link) {}, cut: true},
+		{name: "and cannot be dialled", linked: true, then: func(l *link) { l.again() }, cut: true},
+		{name: "online again", linked: true, then: func(l *link) { l.set(func(s *State) { s.Phase = Online }) }},
+		{name: "refused", linked: true, then: func(l *link) { _ = l.follow(t.Context(), failure) }},
+		{name: "ended", linked: true, then: func(l *link) { l.set(func(s *State) { s.Phase = Ended }) }},
+		{name: "not linked", then: func(l *link) { l.again() }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLink("1", &notes{kept: map[string][]byte{}})
+			l.set(func(s *State) { s.linked = row.linked })
+			begun := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := l.follow(ctx, &events.Disconnected{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			row.then(l)
+			err := l.WaitCut(ctx, 7*time.Second)
+			if took := time.Since(begun); (err == nil) != row.cut || row.cut && took != 7*time.Second {
+				t.Errorf("%s: %v after %v, want it cut: %t", row.name, err, took, row.cut)
+			}
+		})
 	}
 }
