@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"wabot/internal/llmtest"
 	"wabot/internal/mongostore"
 	"wabot/internal/mongotest"
 )
@@ -24,6 +28,57 @@ const takeover = 15 * time.Second
 type instance struct {
 	*process
 	line *mongotest.Line
+	way  *way
+}
+
+// way is the way of one process to WhatsApp, which can be shut.
+type way struct {
+	net.Listener
+	mu     sync.Mutex
+	closed bool
+	conns  []net.Conn
+}
+
+func (w *mongoWorld) way() *way {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.do(err)
+	w.t.Cleanup(func() { l.Close() })
+	to, err := url.Parse(w.whatsapp.ProxyURL())
+	w.do(err)
+	v := &way{Listener: l}
+	go accept(v, to.Host)
+	return v
+}
+
+// setting is the setting by which a process takes the way.
+func (v *way) setting() string { return "HTTPS_PROXY=http://" + v.Addr().String() }
+
+// Accept implements net.Listener. Where the way is shut a connection breaks as soon as it is made.
+func (v *way) Accept() (net.Conn, error) {
+	c, err := v.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.conns = append(v.conns, c)
+	if v.closed {
+		c.Close()
+	}
+	return c, nil
+}
+
+// shut shuts the way or opens it again.
+func (v *way) shut(closed bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.closed = closed
+	if closed {
+		for _, c := range v.conns {
+			c.Close()
+		}
+		v.conns = nil
+	}
 }
 
 // leads reports whether the process says that it is logged in.
@@ -90,13 +145,14 @@ func instances(t *testing.T, n, events int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience+time.Duration(events)*time.Minute)
 	defer cancel()
 	line := mongotest.NewLine(t)
-	w.do(w.pair(ctx, over(line)))
-	all := []*instance{{w.bot, line}}
+	way := w.way()
+	w.do(w.pair(ctx, over(line), way.setting()))
+	all := []*instance{{w.bot, line, way}}
 	for range n - 1 {
-		l := line.Another()
-		w.do(w.start(over(l)))
+		l, way := line.Another(), w.way()
+		w.do(w.start(over(l), way.setting()))
 		w.do(w.bot.says(ctx, "Standing by"))
-		all = append(all, &instance{w.bot, l})
+		all = append(all, &instance{w.bot, l, way})
 	}
 	talking, quiet := context.WithCancel(ctx)
 	defer quiet()
@@ -164,14 +220,80 @@ func instances(t *testing.T, n, events int) {
 	}
 }
 
+// Where all are cut off from WhatsApp they take turns in trying, more and more slowly, and one answers once its way is whole.
+func TestAllCutFromWhatsApp(t *testing.T) {
+	sparingly(t)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	w := newMongoWorld(t)
+	line, ways := mongotest.NewLine(t), []*way{w.way(), w.way()}
+	w.do(w.pair(ctx, over(line), ways[0].setting()))
+	first := w.bot
+	w.do(w.start(over(line.Another()), ways[1].setting()))
+	second := w.bot
+	w.do(second.says(ctx, "Standing by"))
+	w.ask(ctx, "alice", "one")
+	w.answers(ctx, "alice", "one")
+	for _, v := range ways {
+		v.shut(true)
+	}
+	w.ask(ctx, "alice", "two")
+	w.do(first.says(ctx, `another process may drive the device now.* pause=6s`))
+	w.do(second.says(ctx, `another process may drive the device now.* pause=6s`))
+	w.do(first.says(ctx, `another process may drive the device now.* pause=12s`))
+	ways[0].shut(false)
+	w.answers(ctx, "alice", "one", "two")
+	w.do(second.stop())
+	w.do(first.stop())
+}
+
+// A turn that is at work when its process is cut off from WhatsApp holds up the one that follows no longer than a stop would, and is
+// answered once.
+func TestCutFromWhatsAppWhileAnswering(t *testing.T) {
+	sparingly(t)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	w := newMongoWorld(t)
+	line, way := mongotest.NewLine(t), w.way()
+	w.do(w.pair(ctx, over(line), way.setting()))
+	first := w.bot
+	w.do(w.start(over(line.Another())))
+	second := w.bot
+	w.do(second.says(ctx, "Standing by"))
+	asked, told := make(chan struct{}), make(chan struct{})
+	w.mu.Lock()
+	w.answer = func(r llmtest.Request) string {
+		close(asked)
+		<-told
+		return lastQuestions(r)
+	}
+	w.mu.Unlock()
+	w.ask(ctx, "alice", "one")
+	<-asked
+	w.mu.Lock()
+	w.answer = lastQuestions
+	w.mu.Unlock()
+	way.shut(true)
+	begun := time.Now()
+	w.do(second.says(ctx, "Online as "))
+	t.Logf("the second process was online after %v", time.Since(begun).Round(10*time.Millisecond))
+	close(told)
+	way.shut(false)
+	w.answers(ctx, "alice", "one")
+	w.do(second.stop())
+	w.do(first.stop())
+}
+
 // befall lets something happen to the process that leads. undo brings it back, to stand by.
 func (w *mongoWorld) befall(ctx context.Context, led *instance, random *rand.Rand) (what string, undo func()) {
 	again := func() {
-		w.do(w.start(over(led.line)))
+		w.do(w.start(over(led.line), led.way.setting()))
 		led.process = w.bot
 		w.do(led.says(ctx, "Standing by"))
 	}
-	switch random.IntN(6) {
+	switch random.IntN(7) {
 	case 0:
 		led.cmd.Process.Kill()
 		<-led.exited
@@ -191,6 +313,9 @@ func (w *mongoWorld) befall(ctx context.Context, led *instance, random *rand.Ran
 	case 4:
 		led.line.Stall()
 		return "stalled by the database", led.line.Resume
+	case 5:
+		led.way.shut(true)
+		return "cut from WhatsApp", func() { led.way.shut(false) }
 	}
 	w.whatsapp.Drop(w.device)
 	return "WhatsApp hangs up", func() {}

@@ -121,8 +121,8 @@ func (w *mongoWorld) answers(ctx context.Context, name string, questions ...stri
 // first ends, in whatever way, but never before it has let go.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
-	signal := func(s syscall.Signal) func(*process, *mongotest.Line) {
-		return func(p *process, _ *mongotest.Line) { p.cmd.Process.Signal(s) }
+	signal := func(s syscall.Signal) func(*instance) {
+		return func(i *instance) { i.cmd.Process.Signal(s) }
 	}
 	for _, row := range []succession{
 		{name: "stopped", end: signal(syscall.SIGTERM), within: mongostore.DefaultLease / 2},
@@ -130,13 +130,18 @@ func TestTwoProcesses(t *testing.T) {
 		{name: "frozen", end: signal(syscall.SIGSTOP), back: signal(syscall.SIGCONT), within: 15 * time.Second, frozen: true},
 		{
 			name: "cut from the database", within: 15 * time.Second,
-			end:  func(_ *process, l *mongotest.Line) { l.Break() },
-			back: func(_ *process, l *mongotest.Line) { l.Mend() },
+			end:  func(i *instance) { i.line.Break() },
+			back: func(i *instance) { i.line.Mend() },
 		},
 		{
 			name: "stalled by the database", within: 15 * time.Second,
-			end:  func(_ *process, l *mongotest.Line) { l.Stall() },
-			back: func(_ *process, l *mongotest.Line) { l.Resume() },
+			end:  func(i *instance) { i.line.Stall() },
+			back: func(i *instance) { i.line.Resume() },
+		},
+		{
+			name: "cut from WhatsApp", within: 15 * time.Second,
+			end:  func(i *instance) { i.way.shut(true) },
+			back: func(i *instance) { i.way.shut(false) },
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -155,9 +160,9 @@ func TestTwoProcesses(t *testing.T) {
 // succession is how the process ends that drives the device, and within which time another is to follow.
 type succession struct {
 	name string
-	end  func(first *process, line *mongotest.Line)
+	end  func(first *instance)
 	// back brings the first process back, which then stands by; nil where it is gone.
-	back   func(first *process, line *mongotest.Line)
+	back   func(first *instance)
 	within time.Duration
 	frozen bool
 }
@@ -169,15 +174,16 @@ func (row succession) follows(t *testing.T) time.Duration {
 	defer cancel()
 	w := newMongoWorld(t)
 	line := mongotest.NewLine(t)
-	w.do(w.pair(ctx, over(line)))
-	first := w.bot
+	way := w.way()
+	w.do(w.pair(ctx, over(line), way.setting()))
+	first := &instance{w.bot, line, way}
 	w.do(w.start(over(line.Another())))
 	second := w.bot
 	w.do(second.says(ctx, fmt.Sprintf(`Standing by: \S+ \(process %d\) drives this device`, first.cmd.Process.Pid)))
 	w.ask(ctx, "alice", "one")
 	w.answers(ctx, "alice", "one")
 
-	row.end(first, line)
+	row.end(first)
 	ended := time.Now()
 	w.ask(ctx, "alice", "two")
 	w.do(second.says(ctx, `Online as `))
@@ -194,7 +200,7 @@ func (row succession) follows(t *testing.T) time.Duration {
 	}
 
 	logins := len(w.whatsapp.Logins())
-	row.back(first, line)
+	row.back(first)
 	w.do(first.says(ctx, fmt.Sprintf(`Standing by: \S+ \(process %d\) drives this device`, second.cmd.Process.Pid)))
 	w.ask(ctx, "alice", "three")
 	w.answers(ctx, "alice", "one", "two", "three")

@@ -192,7 +192,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	}
 	site := newSite(cfg, log)
 	defer site.start(ctx)()
-	opened, err := openStore(ctx, cfg.Store, use{lease: p.Lease}, log)
+	opened, err := openStore(ctx, cfg.Store, use{lease: p.Lease, standby: true}, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped as asked", "opening", err)
 		return nil
@@ -211,6 +211,7 @@ func run(ctx context.Context, p Process, args []string) error {
 	opened.refuse = func(ctx context.Context) error { return ownSession(ctx, p, cfg.Store, store, log) }
 	starting, begun := watchStart(ctx, store.Ping, cfg.Store.MongoWait, log)
 	defer begun()
+	var pause time.Duration
 	for {
 		// One process drives the device: this one waits for its turn, and again when it lost it.
 		err := store.Lead(starting, func(leader string) {
@@ -227,7 +228,15 @@ func run(ctx context.Context, p Process, args []string) error {
 			return &storeError{err}
 		}
 		site.become(web.Starting)
-		err = (&driver{Process: p, cfg: cfg, store: store, screen: screen, site: site, begun: begun, log: log}).run(ctx)
+		d := &driver{Process: p, cfg: cfg, store: store, screen: screen, site: site, begun: begun, log: log}
+		err = d.run(ctx)
+		if errors.Is(err, errCut) {
+			pause = nextPause(pause, d.online.Load())
+			log.Warn("another process may drive the device now; standing by, and letting others go first for a while", "err", err, "pause", pause)
+			site.standby("")
+			store.Yield(ctx, pause)
+			continue
+		}
 		var end *whatsapp.EndError
 		replaced := errors.As(err, &end) && end.End == whatsapp.Replaced
 		if errors.Is(err, errLost) || replaced && !store.Leading(ctx) {

@@ -160,3 +160,24 @@ func TestDeliveredAgain(t *testing.T) {
 		})
 	}
 }
+
+// The pause in which others go first grows while WhatsApp is never reached.
+func TestNextPause(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		last   time.Duration
+		online bool
+		want   time.Duration
+	}{
+		{0, true, leastPause},
+		{0, false, leastPause},
+		{leastPause, false, 2 * leastPause},
+		{mostPause - 1, false, mostPause},
+		{mostPause, false, mostPause},
+		{mostPause, true, leastPause},
+	} {
+		if got := nextPause(row.last, row.online); got != row.want {
+			t.Errorf("after %v, online %t: %v, want %v", row.last, row.online, got, row.want)
+		}
+	}
+}

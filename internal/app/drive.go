@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,6 +31,7 @@ type driver struct {
 	site   *site
 	begun  func() // is told that the link to WhatsApp is seen to do something
 	log    *slog.Logger
+	online atomic.Bool // at some time of this tenure
 
 	// The parts call each other. run makes them all before the first runs.
 	models   *model.Catalog
@@ -75,6 +77,7 @@ func (d *driver) run(ctx context.Context) error {
 	g.Go(func() error { return sweeper.Run(ctx) })
 	g.Go(func() error { return d.recorder.Run(leading) })
 	g.Go(func() error { rest(ctx, d.wa); return nil })
+	g.Go(func() error { return d.giveWay(ctx) })
 	g.Go(func() error {
 		err := d.store.Hold(leading)
 		if err != nil {
@@ -84,6 +87,37 @@ func (d *driver) run(ctx context.Context) error {
 		return err
 	})
 	return g.Wait()
+}
+
+// errCut says that another process should drive the device, as this one cannot.
+var errCut = errors.New("WhatsApp cannot be reached from here, and another process waits")
+
+const (
+	// cut is for how long WhatsApp cannot be reached before this process looks whether another waits: turns in flight still have time to
+	// end, and the other to log in, within the 15 seconds of a takeover.
+	cut = 6 * time.Second
+	// The pause in which others go first doubles up to mostPause, while WhatsApp stays out of reach: two that are both cut off would hand
+	// the device to and fro without it. At first it has ended by the time that the other could have found itself cut off too.
+	leastPause = cut
+	mostPause  = time.Minute
+)
+
+// nextPause follows last, zero where there was none, after a tenure in which the link was up at some time or never.
+func nextPause(last time.Duration, online bool) time.Duration {
+	if online || last == 0 {
+		return leastPause
+	}
+	return min(2*last, mostPause)
+}
+
+// giveWay returns errCut when WhatsApp cannot be reached and another process waits to drive the device, and nil when ctx is done.
+func (d *driver) giveWay(ctx context.Context) error {
+	for d.wa.WaitCut(ctx, cut) == nil {
+		if d.store.Awaited(ctx) && !d.wa.State().Cut.IsZero() {
+			return errCut
+		}
+	}
+	return nil
 }
 
 func (d *driver) newInbox(rules bot.Rules) *inbox.Inbox {
@@ -178,6 +212,9 @@ func (d *driver) forget(ctx context.Context) error {
 func (d *driver) show(s whatsapp.State) {
 	if s.Phase != whatsapp.Starting {
 		d.begun()
+	}
+	if s.Phase == whatsapp.Online {
+		d.online.Store(true)
 	}
 	d.site.show(s)
 	d.screen.show(s)

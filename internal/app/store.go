@@ -41,6 +41,10 @@ type Store interface {
 	// Hold keeps the right that Lead got until ctx is done, and then returns nil; it returns an error
 	// that wraps errLost before another process could get it.
 	Hold(ctx context.Context) error
+	// Awaited looks for a moment, or until ctx is done, whether another process waits for the right, to use the device.
+	Awaited(ctx context.Context) bool
+	// Yield gives the right back to who waits for it, after Hold. For as long as pause the next Lead lets others go first.
+	Yield(ctx context.Context, pause time.Duration)
 	// Leading asks whether the right is still this process's.
 	Leading(ctx context.Context) bool
 	// Sync returns once all that was written before is there to stay, also through a power cut.
@@ -73,6 +77,8 @@ type use struct {
 	look bool
 	// there is set by who has nothing to do where there is no store yet, and must not make it.
 	there bool
+	// standby is set by who uses the device, and so may take it over from one that cannot.
+	standby bool
 }
 
 // openStore opens the store that the settings choose.
@@ -87,7 +93,7 @@ func openStore(ctx context.Context, cfg config.Store, how use, log *slog.Logger)
 func openBare(ctx context.Context, cfg config.Store, how use, log *slog.Logger) (Store, error) {
 	if cfg.Mongo {
 		options := mongoOptions(cfg)
-		options.Wait, options.Look, options.Log, options.SecretAge = cfg.MongoWait, how.look, log, cfg.Retention
+		options.Wait, options.Look, options.Standby, options.Log, options.SecretAge = cfg.MongoWait, how.look, how.standby, log, cfg.Retention
 		s, err := mongostore.Open(ctx, options)
 		if errors.Is(err, mongostore.ErrKey) {
 			return nil, &configError{err}
@@ -152,6 +158,11 @@ func (s fileStore) Hold(ctx context.Context) error {
 		return &storeError{s.Sync(ctx)}
 	}
 }
+
+// Awaited implements Store. Nobody can wait.
+func (s fileStore) Awaited(ctx context.Context) bool { <-ctx.Done(); return false }
+
+func (s fileStore) Yield(context.Context, time.Duration) {}
 
 func (s fileStore) Ping(context.Context) error { return nil }
 
@@ -242,6 +253,18 @@ func (s *mongoStore) Oldest(ctx context.Context) (time.Time, error) {
 }
 
 func (s *mongoStore) Hold(ctx context.Context) error { return s.lease.Run(ctx) }
+
+func (s *mongoStore) Awaited(ctx context.Context) bool { return s.lease.Awaited(ctx) }
+
+func (s *mongoStore) Yield(ctx context.Context, pause time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
+	defer cancel()
+	lease := s.lease
+	s.lease = nil
+	s.tenure.Store(nil)
+	// A lease that is not given back is dead by itself soon.
+	_ = lease.Yield(ctx, pause)
+}
 
 func (s *mongoStore) Leading(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, closing)
