@@ -269,7 +269,9 @@ func take(ctx context.Context, m chat.Message, b *bot.Bot, box *inbox.Inbox, mov
 		return ignored, nil
 	}
 	if admitted && !known && said.Change != nil {
-		// What was heard has become a question, and is not told as it was.
+		// What was heard has become a question, and is told as that alone.
+		gone := *said.Change
+		gone.Revoke, said.Change = true, &gone
 		if err := box.Hear(ctx, said); err != nil {
 			return "", err
 		}

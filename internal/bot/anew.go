@@ -107,8 +107,14 @@ func (b *Bot) doForget(ctx context.Context, m chat.Message, _ string) (text, fai
 }
 
 // erase deletes what the author of m has said before it in the same turn, answered or not, and what others quote of it there. Only
-// commands that are still to be carried out stay.
+// commands that are still to be carried out stay. What they had been answered is not answered again for a change before it.
 func (b *Bot) erase(ctx context.Context, m chat.Message, before []chat.Message, w *work) error {
+	w.past = slices.DeleteFunc(w.past, func(x chat.Exchange) bool {
+		return slices.ContainsFunc(x.Messages, func(o chat.Message) bool {
+			_, said, _ := inbox.Erased(o, m.Sender, m.SenderAlt)
+			return said && !o.Revoked // what is revoked is still taken back
+		})
+	})
 	var changed []chat.Message
 	for i, o := range before {
 		left, said, quoted := inbox.Erased(o, m.Sender, m.SenderAlt)

@@ -87,6 +87,27 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// An answer is not given again for an edit that is to be forgotten; for a revoke it is taken back all the same.
+func TestForgetAfterAChange(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		change    chat.Message
+		takesBack bool
+	}{
+		"an edit": {from("!ai my secret", edit("A")), false}, "a revoke": {from("", revoke("A")), true},
+	} {
+		w, b := newWorld(t)
+		answeredTurn(w, chat.Part{ID: "P1", Text: "one", Sent: true})
+		w.answers(b, row.change, from("!forget", id("F")))
+		if slices.Contains(w.did, "complete") {
+			t.Errorf("%s: the model was told %s", name, texts(w.prompt.Messages))
+		}
+		if got := slices.Contains(w.did, `send OUT1 "" revoking P1`); got != row.takesBack {
+			t.Errorf("%s: did %v", name, w.did)
+		}
+	}
+}
+
 // Nor is anything left of what would not have been answered, nor in what others quote of it. Commands are carried out all the same.
 func TestForgetInTheSameTurn(t *testing.T) {
 	t.Parallel()
