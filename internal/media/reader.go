@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime/debug"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	// patience and readingMemory bound what reading one file may take.
 	patience      = 20 * time.Second
 	readingMemory = 512 << 20
+	// abandoned is after what time a process that reads ends by itself: whoever asked has given up long before, or was killed.
+	abandoned = 2 * time.Minute
 )
 
 // Reader reads documents and pictures. The zero Reader reads plain texts only.
@@ -119,9 +122,10 @@ func (l *limited) Write(b []byte) (int, error) {
 }
 
 // Read reads a document from in and writes its text to out, as far as MostText goes, or a picture, which it writes as Shrink returns it; where it
-// is no picture, nothing. It limits the memory of the whole process, and may crash it: it is for a process of its own.
+// is no picture, nothing. It limits the memory and the life of the whole process, and may crash it: it is for a process of its own.
 func Read(what string, in io.Reader, out io.Writer) (err error) {
 	limitMemory(readingMemory)
+	time.AfterFunc(abandoned, func() { os.Exit(1) })
 	debug.SetMaxStack(64 << 20)
 	defer func() {
 		if p := recover(); p != nil {

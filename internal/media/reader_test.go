@@ -61,8 +61,8 @@ func progressive(side, components, scans int) []byte {
 // What takes more memory or more time than may be is broken, and ends another process.
 func TestHarm(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux limits the memory of a process")
+	if runtime.GOOS != "linux" || raced {
+		t.Skip("only Linux limits the memory of a process, and the race detector takes most of it")
 	}
 	soon := reader(t)
 	soon.Patience = time.Second
@@ -87,6 +87,9 @@ func TestHarm(t *testing.T) {
 // What a picture may be at most is read within the limits of the process.
 func TestLargest(t *testing.T) {
 	t.Parallel()
+	if raced {
+		t.Skip("the race detector takes most of the memory")
+	}
 	patient := reader(t)
 	patient.Patience = time.Minute
 	if small, err := patient.Shrink(t.Context(), progressive(5120, 3, 10)); err != nil {
