@@ -425,7 +425,7 @@ func (c *Client) refreshVersion(ctx context.Context, age time.Duration) {
 func (c *Client) phoneSeen(ctx context.Context, at time.Time) {
 	c.mu.Lock()
 	for _, m := range c.undelivered {
-		if m.taken && m.seen.IsZero() {
+		if m.taken && m.seen.IsZero() && !at.Before(m.since.Add(-time.Second)) { // which WhatsApp gives in whole seconds
 			m.seen = time.Now()
 		}
 	}

@@ -259,9 +259,12 @@ func TestMessageThatDoesNotArriveIsSaid(t *testing.T) {
 	is(2*confirmed, 0, 0)
 
 	phone := types.MessageSource{Chat: alicePN, Sender: ownPN, IsFromMe: true}
-	receipt := func(kind types.ReceiptType, ids ...string) {
-		l.handle(t.Context(), &events.Receipt{MessageSource: phone, Type: kind, MessageIDs: ids, Timestamp: time.Now()})
+	receiptOf := func(at time.Time, kind types.ReceiptType, ids ...string) {
+		l.handle(t.Context(), &events.Receipt{MessageSource: phone, Type: kind, MessageIDs: ids, Timestamp: at})
 	}
+	receipt := func(kind types.ReceiptType, ids ...string) { receiptOf(time.Now(), kind, ids...) }
+	receiptOf(now.Add(-3*time.Hour), types.ReceiptTypeReadSelf, "OTHERS") // WhatsApp has kept it
+	is(2*confirmed, 0, 0)
 	receipt(types.ReceiptTypeSender, "CONFIRMED")
 	send("LATER", nil) // of which the phone may not have heard
 	is(confirmed/2, 0, 0)
