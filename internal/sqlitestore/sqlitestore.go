@@ -81,9 +81,10 @@ func Open(ctx context.Context, dir string, log *slog.Logger) (_ *Store, err erro
 		return nil, err
 	}
 	// What a crash left in the log is taken in, which no reader may. After a disk has refused it the kernel may give it as if it were
-	// kept; from here it is written to the database anew, and waited for. A tool that looks into the file meanwhile keeps it in the log.
+	// kept; from here it is written to the database anew, and waited for. What a tool that looks into the file meanwhile needs of it
+	// stays in the log.
 	var busy, left, taken int
-	if err := s.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &left, &taken); err != nil {
+	if err := s.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &left, &taken); err != nil {
 		return nil, s.explain(fmt.Errorf("open the database: %w", err))
 	}
 	if s.reader, err = open(s.path, nil, 4); err != nil {
