@@ -207,6 +207,9 @@ func run(ctx context.Context, p Process, args []string) error {
 	}
 	site.opened(store)
 	page, _ := reachable(cfg.HTTP.Addr) // an error says that nobody knows its address
+	if cfg.HTTP.Container && page != "" {
+		page = "127.0.0.1:" + cfg.HTTP.Published
+	}
 	screen := newScreen(p.Stdout, &codes, log, cfg.DefaultModel().Prefix, page)
 	opened.refuse = func(ctx context.Context) error { return ownSession(ctx, p, cfg.Store, store, log) }
 	starting, begun := watchStart(ctx, store.Ping, cfg.Store.MongoWait, log)

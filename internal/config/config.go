@@ -195,8 +195,9 @@ type HTTP struct {
 	// Token is what a reader must know. It is set wherever Addr can be reached from other machines, but for
 	// a container, whose port is published elsewhere.
 	Token Secret
-	// Container is set by the container image.
+	// Container is set by the container image; Published is then the port at which this machine publishes the page, as compose has it.
 	Container bool
+	Published string
 }
 
 // Log is what is logged and how.

@@ -82,7 +82,7 @@ func TestDefaults(t *testing.T) {
 		Spend: Spend{
 			PersonRate: []Rate{{20, time.Minute}, {200, time.Hour}}, ChatRate: []Rate{{30, time.Minute}, {300, time.Hour}}, Zone: time.Local,
 		},
-		HTTP: HTTP{Addr: "127.0.0.1:3000"},
+		HTTP: HTTP{Addr: "127.0.0.1:3000", Published: "3000"},
 		Log:  Log{Level: slog.LevelInfo, Format: LogAuto},
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -600,7 +600,10 @@ var sections = []section{
 		{
 			name: "HTTP_PORT", def: "3000",
 			means: "For docker-compose.yml alone: the port of this machine at which the page is published, on 127.0.0.1.",
-			read:  func(*Config, string) error { return nil },
+			read: func(c *Config, port string) error {
+				c.HTTP.Published = port
+				return nil
+			},
 		},
 	}},
 	{logTitle, []option{
