@@ -88,6 +88,9 @@ func TestFetch(t *testing.T) {
 	}
 	inGroup := send(alice, group, document("b.txt"))
 	own := send(owner, owner.LID(), document("c.txt"))
+	if err := owner.Wait(ctx, func(p *whatsapptest.Phone) bool { return len(p.Messages(group)) > 0 }); err != nil { // with the file
+		t.Fatal(err)
+	}
 	for _, status := range []int{404, 410} {
 		s.ForgetMedia(status)
 		for _, m := range []chat.Message{m, inGroup, own} {

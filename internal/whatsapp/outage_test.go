@@ -578,6 +578,9 @@ func TestRequestToUploadAgainWaitsForTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := <-got
+	if err := owner.Wait(ctx, func(p *whatsapptest.Phone) bool { return len(p.Messages(alice.LID())) > 0 }); err != nil { // with the file
+		t.Fatal(err)
+	}
 	s.ForgetMedia(410)
 	held.Store(true)
 	fetched := make(chan error, 1)
