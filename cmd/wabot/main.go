@@ -27,12 +27,8 @@ func main() {
 	os.Exit(app.ExitCode(err))
 }
 
-// self is how to run this program again, as the system calls it; on Linux also after an update was put in its place.
+// self is how to run this program again, as the system calls it.
 func self() []string {
-	const running = "/proc/self/exe"
-	if _, err := os.Stat(running); err == nil {
-		return []string{running}
-	}
 	path, err := os.Executable()
 	if err != nil {
 		return nil

@@ -121,12 +121,19 @@ func Run(ctx context.Context, p Process) error {
 // Read is the command that Self is run with to read a file, and what it is; help does not list it.
 const Read = "read"
 
+// running is this program on Linux, also after an update was put in its place.
+const running = "/proc/self/exe"
+
 // reader reads documents and pictures.
 func (p Process) reader() media.Reader {
 	if len(p.Self) == 0 {
 		return media.Reader{}
 	}
-	return media.Reader{Command: append(slices.Clone(p.Self), Read)}
+	r := media.Reader{Command: append(slices.Clone(p.Self), Read)}
+	if _, err := os.Stat(running); err == nil {
+		r.Path = running
+	}
+	return r
 }
 
 // asksHelp reports whether an argument asks how a command is used.

@@ -31,6 +31,8 @@ type Reader struct {
 	// with 0, or where that returns an error with another code. Parsers can be made to take all memory, hours, or the last byte of the
 	// stack, and nothing in the same process survives that or keeps it from them.
 	Command []string
+	// Path is the file that is run as Command; empty for the one that it names.
+	Path string
 	// Patience bounds the time that reading one file may take; 20 seconds if zero.
 	Patience time.Duration
 }
@@ -90,7 +92,7 @@ func (r Reader) apart(ctx context.Context, what string, data []byte, most int) (
 	}
 	inTime, cancel := context.WithTimeout(ctx, cmp.Or(r.Patience, patience))
 	defer cancel()
-	cmd := exec.CommandContext(inTime, r.Command[0])
+	cmd := exec.CommandContext(inTime, cmp.Or(r.Path, r.Command[0]))
 	cmd.Args = append(r.Command[:len(r.Command):len(r.Command)], what)
 	cmd.Env = []string{} // it needs none of our secrets
 	cmd.Stdin = bytes.NewReader(data)
