@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"wabot/internal/llmtest"
 	"wabot/internal/mongostore"
 	"wabot/internal/mongotest"
 )
@@ -262,24 +261,12 @@ func TestCutFromWhatsAppWhileAnswering(t *testing.T) {
 	w.do(w.start(over(line.Another())))
 	second := w.bot
 	w.do(second.says(ctx, "Standing by"))
-	asked, told := make(chan struct{}), make(chan struct{})
-	w.mu.Lock()
-	w.answer = func(r llmtest.Request) string {
-		close(asked)
-		<-told
-		return lastQuestions(r)
-	}
-	w.mu.Unlock()
-	w.ask(ctx, "alice", "one")
-	<-asked
-	w.mu.Lock()
-	w.answer = lastQuestions
-	w.mu.Unlock()
+	tell := w.hang(ctx, "alice", "one")
 	way.shut(true)
 	begun := time.Now()
 	w.do(second.says(ctx, "Online as "))
 	t.Logf("the second process was online after %v", time.Since(begun).Round(10*time.Millisecond))
-	close(told)
+	tell()
 	way.shut(false)
 	w.answers(ctx, "alice", "one")
 	w.do(second.stop())

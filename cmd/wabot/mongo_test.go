@@ -282,21 +282,9 @@ func TestStopDuringOutage(t *testing.T) {
 	w.ask(ctx, "alice", "one")
 	w.answers(ctx, "alice", "one")
 	// The answer is on its way when the database falls silent.
-	asked, told := make(chan struct{}), make(chan struct{})
-	w.mu.Lock()
-	w.answer = func(r llmtest.Request) string {
-		close(asked)
-		<-told
-		return lastQuestions(r)
-	}
-	w.mu.Unlock()
-	w.ask(ctx, "alice", "two")
-	<-asked
+	tell := w.hang(ctx, "alice", "two")
 	line.Stall()
-	w.mu.Lock()
-	w.answer = lastQuestions
-	w.mu.Unlock()
-	close(told)
+	tell()
 	w.ask(ctx, "bob", "three")
 	begun := time.Now()
 	w.do(w.stop())
@@ -306,6 +294,26 @@ func TestStopDuringOutage(t *testing.T) {
 	w.answers(ctx, "alice", "one", "two")
 	w.answers(ctx, "bob", "three")
 	w.do(w.stop())
+}
+
+// hang asks a question over which the model thinks until tell is called. What it is asked after that it answers at once.
+func (w *mongoWorld) hang(ctx context.Context, name, question string) (tell func()) {
+	w.t.Helper()
+	asked, told := make(chan struct{}), make(chan struct{})
+	model := func(answer func(llmtest.Request) string) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.answer = answer
+	}
+	model(func(r llmtest.Request) string {
+		close(asked)
+		<-told
+		return lastQuestions(r)
+	})
+	w.ask(ctx, name, question)
+	<-asked
+	model(lastQuestions)
+	return func() { close(told) }
 }
 
 // A database that cannot be used at the start is waited for, or told of in the operator's words;
