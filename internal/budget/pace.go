@@ -112,12 +112,7 @@ func (p *Pace) Arrive(m chat.Message) bool {
 // Stored counts a message that came in, once it is stored. Until then it is not counted: WhatsApp delivers it again as often as
 // it could not be stored, and it must not become a flood by that.
 func (p *Pace) Stored(m chat.Message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if first(p.stored, m) {
-		now := p.now()
-		p.limits(m, func(name string, r Rate) { one(p.arrived, now, name, r) })
-	}
+	p.once(p.stored, m, p.arrived)
 }
 
 // Wait is how long it takes until m may be answered, 0 for now.
@@ -134,24 +129,22 @@ func (p *Pace) Wait(m chat.Message) (wait time.Duration) {
 
 // Take counts a message that is answered; each once, however often its turn is tried.
 func (p *Pace) Take(m chat.Message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if first(p.counted, m) {
-		now := p.now()
-		p.limits(m, func(name string, r Rate) { one(p.taken, now, name, r) })
-	}
+	p.once(p.counted, m, p.taken)
 }
 
-// first notes m among the messages of all, and reports whether it was not there.
-func first(all map[string]bool, m chat.Message) bool {
-	if all[key(m)] {
-		return false
+// once counts m in counts, unless it is among those that were counted there.
+func (p *Pace) once(counted map[string]bool, m chat.Message, counts map[string]time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if counted[key(m)] {
+		return
 	}
-	if len(all) >= underway {
-		clear(all)
+	if len(counted) >= underway {
+		clear(counted)
 	}
-	all[key(m)] = true
-	return true
+	counted[key(m)] = true
+	now := p.now()
+	p.limits(m, func(name string, r Rate) { one(counts, now, name, r) })
 }
 
 func key(m chat.Message) string { return m.Chat + " " + m.Sender + " " + m.ID }
